@@ -1,0 +1,1 @@
+"""Command line of npas: one module a stage, and what they share."""
