@@ -1,0 +1,47 @@
+"""Everything the compiler refuses, by name."""
+
+from __future__ import annotations
+
+
+class CompilerError(RuntimeError):
+    """Base of all errors raised by the compiler."""
+
+
+class UnsupportedOperator(CompilerError):
+    """The network holds an operator, or a form of one, for which no kernel exists."""
+
+
+class CaptureFailed(CompilerError):
+    """`torch.export` could not trace the network."""
+
+
+class InvalidWeights(CompilerError):
+    """A weight is not finite."""
+
+
+class InputMismatch(CompilerError):
+    """A compiled network was called with inputs of another number, shape or type."""
+
+
+class UnknownTarget(CompilerError):
+    """No compilation target of that name exists."""
+
+
+class CompilerMissing(CompilerError):
+    """No C compiler could be found."""
+
+
+class CompilationFailed(CompilerError):
+    """The C compiler refused the generated code."""
+
+
+class CacheUnwritable(CompilerError):
+    """The directory of compiled kernels cannot be written."""
+
+
+class ArtifactCorrupt(CompilerError):
+    """A saved network is incomplete or was altered."""
+
+
+class ExportFailed(CompilerError):
+    """A network could not be written as ONNX, or the written file computes something else."""
