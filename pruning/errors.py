@@ -1,0 +1,53 @@
+"""Errors of this package: what was found, what is allowed, what to do next."""
+
+
+class PruningError(ValueError):
+    """Base of every error that `pruning` raises on purpose."""
+
+
+class UnknownScheme(PruningError):
+    """No scheme of that name is registered."""
+
+
+class InvalidScheme(PruningError):
+    """The scheme exists, its arguments are malformed."""
+
+
+class InvalidRate(PruningError):
+    """A rate that is not a finite number >= 1, or one that the scheme cannot have."""
+
+
+class UnsupportedShape(PruningError):
+    """The scheme has no groups for a weight of this shape."""
+
+
+class NonFiniteWeights(PruningError):
+    """NaN or infinity among the weights: no ranking is meaningful."""
+
+
+class UnknownModule(PruningError):
+    """The plan names a module that the model does not have."""
+
+
+class UnsupportedLayer(PruningError):
+    """The plan asks for a sparsity that the layer cannot take where it stands."""
+
+
+class UnknownAlgorithm(PruningError):
+    """No pruning algorithm of that name is registered."""
+
+
+class InvalidOption(PruningError):
+    """An option that the algorithm does not have, or a value outside its range."""
+
+
+class StateMismatch(PruningError):
+    """A saved state that belongs to another model, plan or algorithm."""
+
+
+class CaptureFailed(PruningError):
+    """`torch.export` could not follow the model, so its channels cannot be traced."""
+
+
+class ShrinkRefused(PruningError):
+    """Channels could not be removed without changing the function; the model was left untouched."""
