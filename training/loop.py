@@ -1,0 +1,230 @@
+"""The training loop."""
+
+import copy
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from training.batching import batches
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.data import Dataset, Split
+from training.distillation import distillation_loss
+from training.errors import CheckpointMismatch, TrainingDiverged
+from training.evaluation import evaluate
+from training.hooks import Hooks, NoHooks
+from training.modules import device_of, preserved_modes
+from training.recipe import Recipe
+
+Row = dict[str, float]
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    algorithm: Hooks | None = None,
+    teacher: nn.Module | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    checkpoint: Path | str | None = None,
+) -> pd.DataFrame:
+    """Train a classifier in place, on the device where it is.
+
+    The seed alone decides the order of the pictures, the augmentation and the dropout; torch's global random state is
+    left as it was. Afterwards every module is in the mode it was in before.
+
+    Args:
+        model: images [B, C, H, W] -> logits [B, classes].
+        algorithm: acts in every step and epoch, e.g. a pruning algorithm. Its `finish` is for the caller to call.
+        teacher: its outputs are learned beside the labels; it stays as it is.
+        on_epoch: is given each new row of the history, after the checkpoint was written.
+        checkpoint: where the state is kept after every epoch. If the file is there, training goes on from it, on the
+            CPU to the same bits as without the interruption.
+
+    Returns:
+        A row an epoch, also of those before a resume: `epoch` from 1, `lr` of its last step, `loss` and `penalty`
+        (means over the training pictures; the penalty is not in the loss), `validation_loss`,
+        `validation_accuracy` in percent points, and what the algorithm reports.
+
+    Raises:
+        TrainingDiverged: a loss is not finite; model and algorithm are as they were before the call.
+        CheckpointMismatch: the checkpoint is of other settings, data or model; nothing was changed.
+        CheckpointCorrupt: the checkpoint file is damaged; nothing was changed.
+    """
+    training = _Training(model, dataset, recipe, algorithm or NoHooks(), teacher, seed)
+    path = None if checkpoint is None else Path(checkpoint)
+    before = copy.deepcopy((model.state_dict(), training.hooks.state_dict()))
+    if path is not None and path.exists():
+        training.resume(path)
+    with preserved_modes(model), training.private_randomness():
+        while len(training.rows) < recipe.epochs:
+            try:
+                row = training.epoch()
+            except TrainingDiverged:
+                model.load_state_dict(before[0])
+                training.hooks.load_state_dict(before[1])
+                raise
+            if path is not None:
+                save_checkpoint(path, training.state())
+            if on_epoch is not None:
+                on_epoch(row)
+    return pd.DataFrame(training.rows)
+
+
+class _Training:
+    """A training between two epochs; all its randomness is a function of seed and epoch."""
+
+    def __init__(
+        self, model: nn.Module, dataset: Dataset, recipe: Recipe, hooks: Hooks, teacher: nn.Module | None, seed: int
+    ) -> None:
+        self.model = model
+        self.device = device_of(model)
+        self.train = dataset.train.to(self.device)
+        self.validation = dataset.validation.to(self.device)
+        self.recipe = recipe
+        self.hooks = hooks
+        self.teacher = teacher
+        self.seed = seed
+        self.rows: list[Row] = []
+        self.trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.optimizer = _optimizer(list(self.trained.values()), recipe)
+        self.identity = {
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "training data": _fingerprint(dataset.train),
+            "validation data": _fingerprint(dataset.validation),
+            "algorithm": type(hooks).__name__,
+            "teacher": None if teacher is None else type(teacher).__name__,
+        }
+
+    def private_randomness(self) -> AbstractContextManager[None]:
+        """Within it, torch's global random state is this training's own."""
+        return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+
+    def epoch(self) -> Row:
+        """One pass over the training split, and its row of the history."""
+        number = len(self.rows)
+        order, rest = np.random.SeedSequence([self.seed, number]).generate_state(2, np.uint64)
+        torch.manual_seed(int(rest))
+        generator = Generator().manual_seed(int(order))
+        steps = math.ceil(len(self.train) / self.recipe.batch_size)
+        loss = penalty = lr = 0.0
+        self.model.train()
+        passes = batches(self.train, self.recipe.batch_size, generator=generator, augment=self.recipe.augment)
+        for step, (images, labels) in enumerate(passes):
+            lr = self.recipe.learning_rate(number * steps + step, steps)
+            step_loss, step_penalty = self._step(images, labels, lr)
+            if not math.isfinite(step_loss + step_penalty):
+                raise TrainingDiverged(
+                    f"epoch {number + 1}, step {step + 1} of {steps}: loss {step_loss}, penalty {step_penalty} at "
+                    f"learning rate {lr:.3g}. Lower the learning rate or lengthen the warm-up; "
+                    f"model and algorithm are back to where training started."
+                )
+            loss += step_loss * len(labels)
+            penalty += step_penalty * len(labels)
+        diagnostics = self.hooks.after_epoch()
+        metrics = evaluate(self.model, self.validation)
+        if not math.isfinite(metrics.loss):
+            raise TrainingDiverged(
+                f"epoch {number + 1}: the validation loss is {metrics.loss}. Lower the learning rate or lengthen the "
+                f"warm-up; model and algorithm are back to where training started."
+            )
+        row: Row = {
+            "epoch": number + 1,
+            "lr": lr,
+            "loss": loss / len(self.train),
+            "penalty": penalty / len(self.train),
+            "validation_loss": metrics.loss,
+            "validation_accuracy": metrics.accuracy,
+            **diagnostics,
+        }
+        self.rows.append(row)
+        return row
+
+    def _step(self, images: Tensor, labels: Tensor, lr: float) -> tuple[float, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss = self._loss(images, labels)
+        penalty = self.hooks.penalty().to(loss.device)
+        self.optimizer.zero_grad()
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.hooks.after_step()
+        return loss.item(), penalty.item()
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        recipe = self.recipe
+        logits = self.model(images)
+        if self.teacher is None:
+            return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+        with preserved_modes(self.teacher), torch.no_grad():
+            soft = self.teacher.eval()(images)
+        return distillation_loss(
+            logits,
+            soft,
+            labels,
+            weight=recipe.distill_weight,
+            temperature=recipe.temperature,
+            label_smoothing=recipe.label_smoothing,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {
+            "identity": self.identity,
+            "history": self.rows,
+            "model": self.model.state_dict(),
+            "momentum": {
+                name: self.optimizer.state[weight]["momentum_buffer"]
+                for name, weight in self.trained.items()
+                if self.optimizer.state[weight].get("momentum_buffer") is not None
+            },
+            "algorithm": self.hooks.state_dict(),
+        }
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint of the same training."""
+        state = load_checkpoint(path)
+        found = state.get("identity", {})
+        for what, expected in self.identity.items():
+            if found.get(what) != expected:
+                raise CheckpointMismatch(path, what, found.get(what), expected)
+        expected_shapes, found_shapes = _shapes(self.model.state_dict()), _shapes(state["model"])
+        for name in expected_shapes.keys() | found_shapes.keys():
+            if found_shapes.get(name) != expected_shapes.get(name):
+                raise CheckpointMismatch(path, f"model's {name}", found_shapes.get(name), expected_shapes.get(name))
+        self.hooks.load_state_dict(state["algorithm"])
+        self.model.load_state_dict(state["model"])
+        for name, velocity in state["momentum"].items():
+            weight = self.trained[name]
+            self.optimizer.state[weight]["momentum_buffer"] = velocity.to(weight.device)
+        self.rows = state["history"]
+
+
+def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.SGD:
+    """SGD that decays matrices and filters, but neither biases nor batch norm."""
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _fingerprint(split: Split) -> dict[str, Any]:
+    """Tells splits apart by their shape and their labels in order."""
+    return {"shape": list(split.images.shape), "labels": zlib.crc32(split.labels.cpu().numpy().tobytes())}
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
