@@ -58,9 +58,7 @@ class KernelSpec:
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weight, as torch stores it; empty for kernels without weights."""
-        if self.op == "linear":
-            return (self.out_channels, self.in_channels)
+        """[O, I, kh, kw], a linear layer being a 1x1 convolution; empty for kernels without weights."""
         if self.op in CONVOLUTIONS:
             return (self.out_channels, self.in_channels // self.groups, *self.kernel)
         return ()

@@ -1,0 +1,130 @@
+"""`compile_model`: capture, passes, plan, code, library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compiler.capture import capture
+from compiler.compiled import CompiledModel, Listing
+from compiler.emit import constants, driver, kernel_codes
+from compiler.graph import Activation, Add, Array, Conv, GlobalPool, Graph, Node, Op, Pool, Shape
+from compiler.kernels.epilogue import header
+from compiler.passes import PASSES
+from compiler.plan import Plan, Step, make_plan
+from compiler.runtime import Program, Signature
+from compiler.spec import CONVOLUTIONS, KernelSpec
+from compiler.target import Target, find_target
+from compiler.toolchain import build_library, compiler_version, find_compiler
+
+
+def compile_model(
+    model: nn.Module, example_inputs: Sequence[Any] | torch.Tensor, device: str | Target = "local", threads: int = 1
+) -> CompiledModel:
+    """Compile a network, in evaluation mode, to native code specialised to the sparsity of its weights.
+
+    Args:
+        model: any module that `torch.export` captures and whose operators are supported; left as it was.
+        example_inputs: tensors [N, C, H, W] or [N, F]. The batch size may differ later, the rest may not.
+        device: name of a target, or a target.
+        threads: threads that share the work of a kernel.
+
+    Raises:
+        UnsupportedOperator, CaptureFailed, InvalidWeights: the network cannot be compiled.
+        CompilerMissing, CompilationFailed, CacheUnwritable: the C compiler cannot be used.
+    """
+    if isinstance(example_inputs, torch.Tensor):
+        example_inputs = (example_inputs,)
+    graph = capture(model, example_inputs)
+    for transform in PASSES:
+        graph = transform(graph)
+    return compile_graph(graph, device, threads)
+
+
+def compile_graph(graph: Graph, device: str | Target = "local", threads: int = 1) -> CompiledModel:
+    """Compile a graph on which the passes have run."""
+    return build(make_plan(graph, find_target(device), threads))
+
+
+def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledModel:
+    """Generate, compile and load the code of a plan; `spec_index` maps steps to the specs that were asked for."""
+    target = plan.target
+    head, functions, main = header(target), [code.source for code in kernel_codes(plan)], driver(plan)
+    library = build_library(head, functions, main, target)
+    _, blob = constants(plan)
+    signature = Signature(plan.inputs, plan.outputs, plan.arena, len(plan.steps))
+    rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
+    source = "\n".join([head, *functions, main])
+    listing = Listing(target.name, compiler_version(find_compiler(target)), rows, source, plan.live)
+    return CompiledModel(Program(library, np.frombuffer(blob, np.uint8), signature), listing)
+
+
+def _row(step: Step, spec_index: int) -> dict[str, Any]:
+    chosen = step.schedule
+    described = {"form": chosen.form, "tile": chosen.tile, "why": chosen.why, "code": step.code.name}
+    costs = {"cycles": chosen.cycles, "bytes": chosen.bytes, "spec_index": spec_index}
+    return {"layer": step.layer, **step.spec.to_dict(), **described, **costs}
+
+
+def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", seed: int = 0) -> CompiledModel:
+    """One network that holds exactly the given kernels, in their order, with random weights.
+
+    Every kernel's inputs are written just before it, as by a predecessor. `kernels["spec_index"]` tells which row
+    is which of `specs`, and is -1 for what was added around them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inputs: dict[str, Shape] = {}
+    weights: dict[str, Array] = {}
+    nodes: list[Node] = []
+    outputs: list[str] = []
+    for index, spec in enumerate(specs):
+        op = _op_of(spec, f"w{index}", weights, generator)
+        operands = [f"x{index}"]
+        inputs[f"x{index}"] = (spec.in_channels, spec.height, spec.width)
+        if "add" in spec.epilogue:
+            operands.append(f"r{index}")
+            inputs[f"r{index}"] = (spec.out_channels, *spec.out_size)
+        if spec.op == "unpack":
+            outputs.append(f"y{index}")
+        nodes.append(Node(f"y{index}", op, tuple(operands), (spec.out_channels, *spec.out_size), f"spec{index}"))
+    outputs = outputs or [nodes[-1].name]
+    shapes = {node.name: node.shape for node in nodes}
+    graph = Graph(inputs, tuple(nodes), tuple(outputs), tuple(shapes[name] for name in outputs), weights)
+    plan = make_plan(graph, find_target(device))
+    wanted = {_layer_of(spec, index): index for index, spec in enumerate(specs)}
+    rows = {at: wanted[key] for at, step in enumerate(plan.steps) if (key := (step.spec.op, step.layer)) in wanted}
+    return build(plan, rows)
+
+
+def _layer_of(spec: KernelSpec, index: int) -> tuple[str, str]:
+    """Operation and layer name of the step that a spec becomes."""
+    return spec.op, {"pack": f"x{index}", "unpack": f"y{index}"}.get(spec.op, f"spec{index}")
+
+
+def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: torch.Generator) -> Op:
+    """The operator of a spec, its random weights added to `weights`.
+
+    A layout change is no operator: a 1x1 convolution reads what `pack` wrote, a ReLU writes what `unpack` reads.
+    """
+    if spec.op == "pack":
+        weights[name] = torch.randn(spec.in_channels, spec.in_channels, 1, 1, generator=generator).numpy()
+        return Conv(name)
+    if spec.op in CONVOLUTIONS:
+        weight = torch.randn(spec.weight_shape, generator=generator)
+        if spec.sparsity.rate > 1:
+            weight = weight * spec.sparsity.scheme.mask(weight, spec.sparsity.rate)
+        weights[name] = weight.numpy()
+        return Conv(name, None, spec.stride, spec.padding, spec.dilation, spec.groups, spec.epilogue)
+    if spec.op in ("max_pool", "avg_pool", "avg_pool_valid"):
+        return Pool(spec.op[:3], spec.kernel, spec.stride, spec.padding, spec.op != "avg_pool_valid")
+    simple: dict[str, Op] = {
+        "global_pool": GlobalPool(),
+        "add": Add(spec.epilogue[1:]),
+        "activation": Activation("".join(spec.epilogue)),
+        "unpack": Activation("relu"),
+    }
+    return simple[spec.op]

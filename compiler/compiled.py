@@ -1,0 +1,103 @@
+"""`CompiledModel`: a network as a native function, with the table of its kernels. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.runtime import Program, Timing, check_inputs, like, time_program
+
+if TYPE_CHECKING:
+    import pandas
+
+    from compiler.spec import KernelSpec
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is known of a compiled network beside its code.
+
+    Attributes:
+        target: name of the compilation target.
+        compiler: version line of the C compiler.
+        kernels: a row a kernel, in execution order: `layer`, the columns of `KernelSpec.to_dict`, `form`, `tile`,
+            `why`, `cycles` (analytic), `bytes`, `spec_index`.
+        source: the whole network as one C file.
+        live_bytes: bytes of the largest set of tensors alive together.
+    """
+
+    target: str
+    compiler: str
+    kernels: tuple[Mapping[str, Any], ...]
+    source: str
+    live_bytes: int
+
+
+class CompiledModel:
+    """A compiled network.
+
+    Call it with what the network was called with: torch tensors give torch tensors, numpy arrays numpy arrays. Any
+    batch size is served, one image after the other. One call at a time: the arena is shared.
+    """
+
+    def __init__(self, program: Program, listing: Listing) -> None:
+        self.program = program
+        self.listing = listing
+        self._timing: Timing | None = None
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Outputs for `inputs`; one output is returned bare, several as a tuple.
+
+        Raises:
+            InputMismatch: on another number, shape, type or device of inputs.
+        """
+        signature = self.program.signature
+        arrays = check_inputs(inputs, signature.inputs)
+        outputs = [np.empty((len(arrays[0]), *shape), np.float32) for shape in signature.outputs]
+        for index in range(len(arrays[0])):
+            self.program.run([array[index] for array in arrays], [output[index] for output in outputs])
+        results = tuple(like(inputs[0], output) for output in outputs)
+        return results[0] if len(results) == 1 else results
+
+    def time(self, seconds: float = 0.5, min_runs: int = 30) -> Timing:
+        """Time the network on random inputs at batch 1, on one pinned thread, for `seconds` and at least `min_runs`."""
+        self._timing = time_program(self.program, seconds, min_runs)
+        return self._timing
+
+    def run_once(self) -> Any:
+        """A function without arguments that runs the network on one random image, for timing beside others."""
+        generator = np.random.default_rng(0)
+        signature = self.program.signature
+        inputs = [generator.standard_normal(shape, np.float32) for shape in signature.inputs]
+        return self.program.bind(inputs, [np.empty(shape, np.float32) for shape in signature.outputs])
+
+    @property
+    def specs(self) -> tuple[KernelSpec, ...]:
+        """The kernels in execution order."""
+        from compiler.spec import KernelSpec
+
+        return tuple(KernelSpec.from_dict(row) for row in self.listing.kernels)
+
+    @property
+    def kernels(self) -> pandas.DataFrame:
+        """A kernel a row: layer, spec, form, tile, why; `measured_us` is the median of the last `time()`, else NaN."""
+        import pandas
+
+        table = pandas.DataFrame([dict(row) for row in self.listing.kernels])
+        timed = self._timing
+        table["measured_us"] = np.nan if timed is None else np.median(timed.kernel_us, axis=0)
+        return table
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of activations: the peak memory of a run beside the weights."""
+        return self.program.signature.arena
+
+    def save(self, directory: str | Any) -> None:
+        """Write `kernels.c`, `libmodel.so`, `constants.safetensors` and `manifest.json`; see `compiler.artifact`."""
+        from compiler.artifact import save
+
+        save(self, directory)

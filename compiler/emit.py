@@ -1,0 +1,84 @@
+"""The driver: one C function that runs the kernels of a plan in order."""
+
+from __future__ import annotations
+
+from compiler.kernels.base import ALIGNMENT, Code
+from compiler.plan import Plan, Step
+
+_PRELUDE = """
+static uint64_t npas_now(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void npas_halo(float *x, long blocks, long height, long row, long top, long side)
+{
+  for (long b = 0; b < blocks; b++, x += (height + 2 * top) * row) {
+    memset(x, 0, sizeof(float) * (top * row + side));
+    for (long i = 0; i + 1 < height; i++)
+      memset(x + (top + i + 1) * row - side, 0, sizeof(float) * 2 * side);
+    memset(x + (top + height) * row - side, 0, sizeof(float) * (top * row + side));
+  }
+}
+"""
+
+
+def kernel_codes(plan: Plan) -> list[Code]:
+    """The distinct functions of a plan, in order of first use."""
+    codes: dict[str, Code] = {}
+    for step in plan.steps:
+        known = codes.setdefault(step.code.name, step.code)
+        assert known == step.code, f"two kernels are called {step.code.name}"
+    return list(codes.values())
+
+
+def constants(plan: Plan) -> tuple[list[int], bytes]:
+    """Offset of each step's constants, and all of them in one block."""
+    offsets, blob = [], bytearray()
+    for step in plan.steps:
+        offsets.append(len(blob))
+        blob += step.constants + bytes(-len(step.constants) % ALIGNMENT)
+    return offsets, bytes(blob)
+
+
+def driver(plan: Plan) -> str:
+    """C text of `npas_run(in, out, arena, constants, stamps)`.
+
+    `stamps` receives the time in nanoseconds before the first and after every kernel, unless it is null.
+    """
+    offsets, _ = constants(plan)
+    declared = "".join(
+        f"void {code.name}(const float *x, float *y, const float *r, const char *c, const int32_t *d);\n"
+        for code in kernel_codes(plan)
+    )
+    tables, calls = "", ""
+    for index, (step, at) in enumerate(zip(plan.steps, offsets, strict=True)):
+        tables += f"static const int32_t d{index}[] = {{{', '.join(map(str, step.dims))}}};\n"
+        calls += _call(plan, step, index, at)
+    return f"""{declared}{_PRELUDE}
+{tables}
+__attribute__((visibility("default")))
+void npas_run(const float *const *in, float *const *out, char *arena, const char *constants, uint64_t *stamps)
+{{
+  if (stamps) stamps[0] = npas_now();
+{calls}}}
+"""
+
+
+def _call(plan: Plan, step: Step, index: int, constants_at: int) -> str:
+    def address(name: str) -> str:
+        return f"(float *)(arena + {plan.offsets[name]})" if name in plan.offsets else name
+
+    text = ""
+    buffer = plan.buffers.get(step.writes)
+    if buffer is not None and buffer.halo != (0, 0):
+        top, side = buffer.halo[0], buffer.halo[1] * buffer.lanes
+        halo = f"{buffer.blocks}, {buffer.height}, {buffer.row}, {top}, {side}"
+        text += f"  npas_halo({address(step.writes)}, {halo});\n"
+    residual = address(step.reads[1]) if len(step.reads) > 1 else "0"
+    arguments = f"{address(step.reads[0])}, {address(step.writes)}, {residual}, constants + {constants_at}, d{index}"
+    return (
+        f"{text}  {step.code.name}({arguments});  /* {step.layer} */\n  if (stamps) stamps[{index + 1}] = npas_now();\n"
+    )

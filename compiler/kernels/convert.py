@@ -1,0 +1,49 @@
+"""Layout changes: NCHW as the user hands it over, to and from blocked buffers."""
+
+from __future__ import annotations
+
+from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register
+from compiler.spec import KernelSpec
+from compiler.target import Target
+
+DIMS = ("channels", "height", "width", "inner0", "irow", "iplane", "ilanes")
+
+_BODIES = {
+    "pack": "y[inner0 + ch / ilanes * iplane + i * irow + j * ilanes + ch % ilanes] = "
+    "ch < channels ? x[(ch * height + i) * width + j] : 0.0f;",
+    "unpack": "y[(ch * height + i) * width + j] = "
+    "x[inner0 + ch / ilanes * iplane + i * irow + j * ilanes + ch % ilanes];",
+}
+_LAST = {"pack": "(channels + ilanes - 1) / ilanes * ilanes", "unpack": "channels"}
+
+
+class Convert(Family):
+    """`pack` writes a blocked buffer from NCHW, `unpack` does the reverse."""
+
+    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+        elements = spec.in_channels * spec.height * spec.width
+        return Schedule("convert", cycles=1.0 * elements + 10, bytes=activation_bytes(spec))
+
+    def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
+        source = f"""
+void {spec.op}(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{{
+{prelude(DIMS)}  (void)r; (void)c;
+  const long last = {_LAST[spec.op]};
+  if (ilanes == 1 && height * irow == iplane && width == irow) {{
+    memcpy(y, x, sizeof(float) * channels * height * width);
+    return;
+  }}
+  for (long ch = 0; ch < last; ch++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++)
+    {_BODIES[spec.op]}
+}}
+"""
+        return Code(spec.op, source)
+
+    def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
+        inner = use.y if spec.op == "pack" else use.x
+        dims = [spec.in_channels, spec.height, spec.width]
+        return [*dims, inner.offset(0, 0, 0), inner.row, inner.plane, inner.lanes], b""
+
+
+register(Convert(), "pack", "unpack")

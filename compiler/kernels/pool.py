@@ -1,0 +1,97 @@
+"""Pooling: windows are cut at the border, so that no halo is read."""
+
+from __future__ import annotations
+
+from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register
+from compiler.spec import KernelSpec
+from compiler.target import Target
+
+WINDOW_DIMS = (
+    *("blocks", "height", "width", "in_height", "in_width", "kh", "kw", "sh", "sw", "ph", "pw"),
+    *("x0", "xrow", "xplane", "y0", "yrow", "yplane"),
+)
+GLOBAL_DIMS = ("blocks", "in_height", "in_width", "x0", "xrow", "xplane", "y0", "yplane")
+
+_STEPS = {
+    "max_pool": ("npas_splat(-__builtin_inff())", "a = npas_select((s > a) | (s != s), s, a)", "a"),
+    "avg_pool": ("npas_splat(0.0f)", "a += s", "a / (float)(kh * kw)"),
+    "avg_pool_valid": ("npas_splat(0.0f)", "a += s", "a / (float)((bottom - top) * (right - left))"),
+}
+
+
+class WindowPool(Family):
+    """Maximum or average over windows; `avg_pool` counts padding, `avg_pool_valid` does not."""
+
+    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+        blocks = -(-spec.in_channels // target.vector)
+        height, width = spec.out_size
+        cycles = blocks * height * width * (spec.kernel[0] * spec.kernel[1] + 8.0)
+        return Schedule("window", cycles=cycles, bytes=activation_bytes(spec))
+
+    def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
+        start, step, result = _STEPS[spec.op]
+        source = f"""
+void {spec.op}(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{{
+{prelude(WINDOW_DIMS)}  (void)r; (void)c;
+  for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++) {{
+    long top = i * sh - ph, left = j * sw - pw, bottom = top + kh, right = left + kw;
+    top = top < 0 ? 0 : top; left = left < 0 ? 0 : left;
+    bottom = bottom > in_height ? in_height : bottom; right = right > in_width ? in_width : right;
+    vf a = {start};
+    for (long p = top; p < bottom; p++) for (long q = left; q < right; q++) {{
+      const vf s = *(const vf *)(x + x0 + b * xplane + p * xrow + q * VL);
+      {step};
+    }}
+    *(vf *)(y + y0 + b * yplane + i * yrow + j * VL) = {result};
+  }}
+}}
+"""
+        return Code(spec.op, source)
+
+    def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
+        x, y = use.x, use.y
+        dims = [
+            *(x.blocks, *spec.out_size, x.height, x.width, *spec.kernel, *spec.stride, *spec.padding),
+            *(x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.row, y.plane),
+        ]
+        return dims, b""
+
+
+class GlobalPool(Family):
+    """Average over all pixels."""
+
+    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+        blocks = -(-spec.in_channels // target.vector)
+        cycles = blocks * (spec.height * spec.width * 1.0 + 10)
+        return Schedule("global", cycles=cycles, bytes=activation_bytes(spec))
+
+    def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
+        source = f"""
+void global_pool(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{{
+{prelude(GLOBAL_DIMS)}  (void)r; (void)c;
+  for (long b = 0; b < blocks; b++) {{
+    vf even = npas_splat(0.0f), odd = npas_splat(0.0f);
+    for (long p = 0; p < in_height; p++) {{
+      const float *xr = x + x0 + b * xplane + p * xrow;
+      long q = 0;
+      for (; q + 1 < in_width; q += 2) {{
+        even += *(const vf *)(xr + q * VL);
+        odd += *(const vf *)(xr + (q + 1) * VL);
+      }}
+      if (q < in_width) even += *(const vf *)(xr + q * VL);
+    }}
+    *(vf *)(y + y0 + b * yplane) = (even + odd) / (float)(in_height * in_width);
+  }}
+}}
+"""
+        return Code("global_pool", source)
+
+    def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
+        x, y = use.x, use.y
+        return [x.blocks, x.height, x.width, x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.plane], b""
+
+
+register(WindowPool(), *_STEPS)
+register(GlobalPool(), "global_pool")

@@ -1,0 +1,192 @@
+"""Compiled networks: calling, timing, saving and loading them. Needs numpy only, not torch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from compiler.errors import InputMismatch
+
+Floats = npt.NDArray[np.float64]
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one network on one pinned thread.
+
+    Attributes:
+        total_ms: [runs], whole network, without time stamps between kernels.
+        kernel_us: [runs, kernels], with a time stamp after each kernel; runs of the two kinds alternate.
+    """
+
+    total_ms: Floats
+    kernel_us: Floats
+
+    @property
+    def median_ms(self) -> float:
+        """Median time of the whole network."""
+        return float(np.median(self.total_ms))
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over the median."""
+        low, high = np.quantile(self.total_ms, [0.25, 0.75])
+        return float((high - low) / self.median_ms)
+
+    @property
+    def runs(self) -> int:
+        """Number of runs timed."""
+        return len(self.total_ms)
+
+    def __str__(self) -> str:
+        return f"{self.median_ms:.4f} ms (interquartile range {100 * self.spread:.1f} %, {self.runs} runs)"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Shapes of the user's arrays without the batch dimension, and the sizes of what the driver needs."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    arena: int
+    kernels: int
+
+
+class Program:
+    """A loaded driver with its constants and its arena. One run at a time."""
+
+    def __init__(self, library: Path, constants: npt.NDArray[np.uint8], signature: Signature) -> None:
+        self.library = library
+        self.signature = signature
+        self.constants = _aligned(constants.size)
+        self.constants[:] = constants
+        self._arena = _aligned(signature.arena)
+        self._run: Any = ctypes.CDLL(str(library)).npas_run
+        self._run.restype = None
+        self._run.argtypes = [ctypes.c_void_p] * 5
+
+    def run(
+        self,
+        inputs: Sequence[npt.NDArray[np.float32]],
+        outputs: Sequence[npt.NDArray[np.float32]],
+        stamps: npt.NDArray[np.uint64] | None = None,
+    ) -> None:
+        """Run on one image: contiguous float32 arrays of the signature's shapes."""
+        call = self.bind(inputs, outputs, stamps)
+        call()
+
+    def bind(
+        self,
+        inputs: Sequence[npt.NDArray[np.float32]],
+        outputs: Sequence[npt.NDArray[np.float32]],
+        stamps: npt.NDArray[np.uint64] | None = None,
+    ) -> Any:
+        """A function without arguments that runs on these arrays, with as little overhead as there can be."""
+        ins = (ctypes.c_void_p * len(inputs))(*(array.ctypes.data for array in inputs))
+        outs = (ctypes.c_void_p * len(outputs))(*(array.ctypes.data for array in outputs))
+        arena, constants = self._arena.ctypes.data, self.constants.ctypes.data
+        times = None if stamps is None else stamps.ctypes.data
+        run = self._run
+
+        def call() -> None:
+            run(ins, outs, arena, constants, times)
+
+        call.__dict__["keep"] = (inputs, outputs, stamps, ins, outs)
+        return call
+
+
+def _aligned(size: int) -> npt.NDArray[np.uint8]:
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+def check_inputs(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[npt.NDArray[np.float32]]:
+    """The user's arrays or tensors as contiguous float32 arrays [N, ...].
+
+    Raises:
+        InputMismatch: saying what was given and what is expected.
+    """
+    wanted = ", ".join(f"float32 [N, {', '.join(map(str, shape))}]" for shape in shapes)
+    if len(inputs) != len(shapes):
+        raise InputMismatch(f"{len(inputs)} inputs were given; this network takes {len(shapes)}: {wanted}")
+    arrays = []
+    for index, (value, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+            raise InputMismatch(f"input {index} is {type(value).__name__}; a tensor or numpy array is expected")
+        given = tuple(value.shape)
+        flat_given, flat_wanted = given[1:], shape
+        while len(flat_wanted) > len(flat_given) and flat_wanted[-1] == 1:
+            flat_wanted = flat_wanted[:-1]
+        if str(value.dtype).split(".")[-1] != "float32" or flat_given != flat_wanted or given[0] < 1:
+            raise InputMismatch(
+                f"input {index} is {value.dtype} of shape {given}; this network was compiled for {wanted}"
+            )
+        device = getattr(value, "device", None)
+        if device is not None and getattr(device, "type", "cpu") != "cpu":
+            raise InputMismatch(f"input {index} is on {device}; a compiled network runs on the CPU: call .cpu() first")
+        if not isinstance(value, np.ndarray):
+            value = value.detach().numpy()
+        arrays.append(np.ascontiguousarray(value))
+    if len({len(array) for array in arrays}) > 1:
+        raise InputMismatch(f"the inputs have different batch sizes: {[len(array) for array in arrays]}")
+    return arrays
+
+
+def like(example: Any, array: npt.NDArray[np.float32]) -> Any:
+    """`array` as the kind of value that `example` is: torch tensors for torch tensors."""
+    return array if isinstance(example, np.ndarray) else sys.modules["torch"].from_numpy(array)
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Keep this thread on one processor, where the system allows it."""
+    if not hasattr(os, "sched_getaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def time_program(program: Program, seconds: float, min_runs: int) -> Timing:
+    """Time a program on random inputs; runs with and without time stamps between the kernels alternate.
+
+    The first tenth of the time is thrown away.
+    """
+    generator = np.random.default_rng(0)
+    signature = program.signature
+    inputs = [generator.standard_normal(shape, np.float32) for shape in signature.inputs]
+    outputs = [np.empty(shape, np.float32) for shape in signature.outputs]
+    stamps = np.zeros(signature.kernels + 1, np.uint64)
+    plain, stamped = program.bind(inputs, outputs), program.bind(inputs, outputs, stamps)
+    totals: list[int] = []
+    kernels: list[npt.NDArray[np.uint64]] = []
+    with pinned():
+        warm = time.perf_counter() + seconds / 10
+        while time.perf_counter() < warm:
+            plain()
+            stamped()
+        end = time.perf_counter() + seconds
+        while len(totals) < min_runs or time.perf_counter() < end:
+            begin = time.perf_counter_ns()
+            plain()
+            totals.append(time.perf_counter_ns() - begin)
+            stamped()
+            kernels.append(np.diff(stamps))
+    return Timing(np.array(totals) / 1e6, np.array(kernels, np.float64) / 1e3)

@@ -1,0 +1,50 @@
+"""The sparsity structure really present in a weight."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from compiler.graph import Array
+from pruning import Scheme, Sparsity
+
+BLOCKS = ((32, 4), (16, 4), (32, 1), (16, 1), (8, 4), (8, 1), (4, 4))
+"""Block shapes looked for, coarsest first."""
+
+
+def structure_of(weight: Array) -> Sparsity:
+    """Coarsest known structure that explains the zeros of `weight` exactly, at its effective rate.
+
+    Args:
+        weight: [O, I, kh, kw].
+    """
+    mask = weight != 0
+    kept = int(mask.sum())
+    if kept in (0, mask.size):
+        return Sparsity()
+    flat = mask.reshape(mask.shape[0], mask.shape[1], -1)
+    for name, axes in (("filter", (1, 2)), ("channel", (0, 2))):
+        live = flat.any(axis=axes)
+        if int(live.sum()) * (mask.size // len(live)) == kept:
+            return Sparsity(name, len(live) / int(live.sum()))
+    filters, channels = mask.shape[:2]
+    for rows, cols in BLOCKS:
+        if rows > filters or cols > channels:
+            continue
+        groups = np.add.reduceat(np.add.reduceat(flat, range(0, filters, rows), 0), range(0, channels, cols), 1) > 0
+        filled = np.repeat(np.repeat(groups, rows, 0), cols, 1)[:filters, :channels]
+        if int(filled.sum()) == kept:
+            return Sparsity(f"block_punched({rows}x{cols})", groups.size / int(groups.sum()))
+    return Sparsity("unstructured", mask.size / kept)
+
+
+@lru_cache(maxsize=4096)
+def block_shape(scheme: Scheme, weight_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Filters and channels that live or die together under `scheme`, read off the scheme's first group."""
+    groups = torch.zeros(scheme.group_count(weight_shape), dtype=torch.bool)
+    groups[0] = True
+    group = scheme.expand(groups, weight_shape)
+    touched = group.reshape(weight_shape[0], weight_shape[1], -1).any(2)
+    return int(touched.any(1).sum()), int(touched.any(0).sum())
