@@ -1,0 +1,96 @@
+"""`npas STAGE [overrides]`: the console command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+import hydra
+from omegaconf import DictConfig
+
+from scripts.console import errors, show_error
+from scripts.errors import UnknownStage
+from scripts.job import COMMANDS, STAGES, run_command
+from scripts.machine import npas_version
+
+_DEBUG = "NPAS_DEBUG"
+_PACKAGES = ("pruning", "training", "compiler", "latency_model", "supernet", "search", "scripts")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one stage, or the main job; exits with 2 on a named error, 130 on Ctrl-C."""
+    command, *overrides = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        if command in ("-h", "--help"):
+            _help()
+        elif command == "--version":
+            print(f"npas {npas_version()}")
+        elif command not in COMMANDS:
+            raise UnknownStage(command, tuple(COMMANDS))
+        else:
+            _hydra(command, overrides)
+    except KeyboardInterrupt:
+        again = shlex.join(["npas", command, *overrides])
+        errors.print(f"\nStopped. What is finished is kept; to go on: [bold]{again}[/bold]")
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get(_DEBUG) or not is_named(error):
+            raise
+        show_error(error)
+        sys.exit(2)
+
+
+def is_named(error: BaseException) -> bool:
+    """Whether `error` is one of ours: its class or a base of it stands in an `errors` module of one of our packages."""
+    return any(
+        kind.__module__.split(".")[0] in _PACKAGES and kind.__module__.endswith(".errors")
+        for kind in type(error).__mro__
+    )
+
+
+def _hydra(command: str, overrides: Sequence[str]) -> None:
+    raised: list[BaseException] = []
+
+    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+    def task(config: DictConfig) -> None:
+        try:
+            run_command(command, config)
+        except Exception as error:
+            raised.append(error)
+
+    # Hydra reads the process's arguments, and would print a shortened traceback of an error of ours.
+    sys.argv = ["npas", *overrides]
+    task()
+    if raised:
+        raise raised[0]
+
+
+def _help() -> None:
+    width = max(len(stage.name) for stage in STAGES)
+    lines = [f"  {stage.name:{width}}  {stage.about}" for stage in STAGES]
+    main_job = [
+        f"  npas {command} is the main job: all stages, {STAGES[0].name} to {last}"
+        for command, last in COMMANDS.items()
+        if command != last
+    ]
+    print(
+        "npas searches operator, pruning scheme and pruning rate of every layer together, under a latency\n"
+        "budget that is kept by kernels generated for the device and timed on it.\n",
+        "Usage: npas STAGE [group=option ...] [key=value ...]\n",
+        "Stages, in the order in which they run:",
+        *lines,
+        "",
+        "A command runs the stages before its own too, and skips those that are done:",
+        *main_job,
+        "  a stopped run goes on with the same command.\n",
+        "Start with:     npas search",
+        "Configuration:  npas search --help",
+        f"Errors:         one panel each; {_DEBUG}=1 shows the traceback",
+        sep="\n",
+    )
+
+
+if __name__ == "__main__":
+    main()

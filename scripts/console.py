@@ -1,0 +1,46 @@
+"""The terminal: one rich console, progress bars on it, and errors as one panel."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+_log = logging.getLogger("npas")
+_log.addHandler(logging.NullHandler())
+
+
+def say(text: str) -> None:
+    """One plain line for the person at the terminal, and the same in the log."""
+    console.print(escape(text), soft_wrap=True)
+    _log.info(text)
+
+
+def show_error(error: BaseException) -> None:
+    """A named error as one panel: its message says what was found, what is allowed and what to do next."""
+    errors.print(Panel(escape(str(error)), title=type(error).__name__, title_align="left", border_style="red"))
+    _log.error("%s: %s", type(error).__name__, error)
+
+
+@contextmanager
+def progress(unit: str) -> Iterator[Progress]:
+    """A progress bar that counts in `unit`s and shows what each task last said of itself (field `note`)."""
+    with Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    ) as bar:
+        yield bar

@@ -1,0 +1,71 @@
+"""What the configuration names: dataset, space, device, budget, recipe. Nothing here writes to the run directory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from compiler import find_compiler
+from latency_model import Device
+from scripts.errors import InvalidSetting
+from search import Budget
+from supernet import SearchSpace, SupernetRecipe, make_space
+from training import Dataset, Recipe, load_dataset
+
+
+def check(config: DictConfig) -> None:
+    """Raise the named error of the first thing in `config` that cannot work, before anything is written."""
+    budget(config)
+    finetune_recipe(config)
+    supernet_recipe(config)
+    for key, least in (("threads", 1), ("search.trials", 1), ("winners.at_least", 1), ("winners.pareto", 1)):
+        found = OmegaConf.select(config, key)
+        if not isinstance(found, int) or found < least:
+            raise InvalidSetting(key, found, f"whole numbers from {least}")
+    if config.pruning.epochs >= config.training.finetune.epochs:
+        raise InvalidSetting(
+            "pruning.epochs",
+            config.pruning.epochs,
+            f"below training.finetune.epochs = {config.training.finetune.epochs}",
+        )
+    find_compiler(device(config).target)
+    space(config, dataset(config))
+    torch.set_num_threads(config.threads)
+
+
+def dataset(config: DictConfig) -> Dataset:
+    """The dataset; its splits are the same for every seed, so that runs can be compared."""
+    return load_dataset(config.data.name, config.data.root, validation=config.data.validation)
+
+
+def space(config: DictConfig, data: Dataset) -> SearchSpace:
+    """The search space for the pictures and classes of `data`."""
+    return make_space(_mapping(config.space), data.input_shape, data.classes)
+
+
+def device(config: DictConfig) -> Device:
+    """The device that latencies are measured on."""
+    return Device.from_config(_mapping(config.device))
+
+
+def budget(config: DictConfig) -> Budget:
+    """The latency budget."""
+    return Budget.parse(config.budget)
+
+
+def finetune_recipe(config: DictConfig) -> Recipe:
+    """How dense network and winners are trained after the search."""
+    return Recipe(**_mapping(config.training.finetune))
+
+
+def supernet_recipe(config: DictConfig) -> SupernetRecipe:
+    """How the supernet is trained."""
+    return SupernetRecipe(**_mapping(config.training.supernet))
+
+
+def _mapping(config: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,109 @@
+"""What a report is made of, read from the files of a run directory and from nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from scripts.files import read_json
+from scripts.job import STAGES
+from scripts.machine import describe_machine
+from scripts.metrics import Metrics
+from scripts.stage import Record
+from search import pareto_front
+
+
+@dataclass(frozen=True)
+class Contents:
+    """One finished run.
+
+    `trials`: number, accuracy (fast evaluation, validation data, percent), predicted_ms. `networks`: predicted_ms,
+    lower_ms, upper_ms, measured_ms, held_out. `accuracy`: the predictor's own table on held-out kernels. `shortlist`:
+    what was measured before the fine-tune, taken or not.
+    """
+
+    config: DictConfig
+    dense: Metrics
+    winners: tuple[Metrics, ...]
+    trials: pd.DataFrame
+    networks: pd.DataFrame
+    accuracy: pd.DataFrame
+    shortlist: pd.DataFrame
+    records: tuple[Record, ...]
+    machine: dict[str, str]
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Contents:
+        """Raises `RecordCorrupt` for a damaged file."""
+        checked: dict[str, Any] = read_json(run_dir / "predictor" / "accuracy.json")
+        config = OmegaConf.load(run_dir / "config.yaml")
+        assert isinstance(config, DictConfig)
+        records = (Record.read(run_dir, stage.name) for stage in STAGES)
+        numbered = sorted((run_dir / "winners").glob("*/metrics.json"), key=lambda path: int(path.parent.name))
+        return cls(
+            config=config,
+            dense=Metrics.read(run_dir / "dense" / "metrics.json"),
+            winners=tuple(Metrics.read(path) for path in numbered),
+            trials=_trials(run_dir / "study.db"),
+            networks=pd.DataFrame(checked["networks"]),
+            accuracy=pd.DataFrame(checked["kernels"]),
+            shortlist=pd.DataFrame(read_json(run_dir / "shortlist.json")),
+            records=tuple(record for record in records if record),
+            machine=describe_machine(),
+        )
+
+    @cached_property
+    def feasible(self) -> tuple[Metrics, ...]:
+        """Winners that meet the budget by measurement, the most accurate on validation data first."""
+        within = (winner for winner in self.winners if winner.within_budget)
+        return tuple(sorted(within, key=lambda winner: (-winner.validation_accuracy, winner.measured_ms)))
+
+    @cached_property
+    def pareto(self) -> tuple[Metrics, ...]:
+        """The feasible winners that no other one dominates in validation accuracy and measured latency."""
+        if not self.feasible:
+            return ()
+        frame = pd.DataFrame(
+            {
+                "winner": range(len(self.feasible)),
+                "accuracy": [winner.validation_accuracy for winner in self.feasible],
+                "latency": [winner.measured_ms for winner in self.feasible],
+            }
+        )
+        front = pareto_front(frame, maximise="accuracy", minimise="latency")
+        return tuple(self.feasible[index] for index in sorted(front["winner"]))
+
+    @property
+    def best(self) -> Metrics | None:
+        """The feasible winner of the highest validation accuracy; test data choose nothing."""
+        return self.feasible[0] if self.feasible else None
+
+    @property
+    def fine_tuning_rank_correlation(self) -> float | None:
+        """Spearman's rank correlation of the winners' accuracy before and after fine-tuning; None below three."""
+        frame = pd.DataFrame([(winner.supernet_accuracy, winner.validation_accuracy) for winner in self.winners])
+        if len(frame) < 3:
+            return None
+        correlation = float(frame[0].rank().corr(frame[1].rank()))
+        return None if pd.isna(correlation) else correlation
+
+
+def _trials(study_file: Path) -> pd.DataFrame:
+    storage = f"sqlite:///{study_file}"
+    (name,) = optuna.get_all_study_names(storage)
+    finished = optuna.load_study(study_name=name, storage=storage).get_trials(
+        deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)
+    )
+    return pd.DataFrame(
+        {
+            "number": [trial.number for trial in finished],
+            "accuracy": [trial.user_attrs["accuracy"] for trial in finished],
+            "predicted_ms": [trial.user_attrs["predicted_ms"] for trial in finished],
+        }
+    )

@@ -1,0 +1,129 @@
+"""The report's pictures, as PNG files in memory."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from scripts.metrics import Metrics
+from scripts.report.contents import Contents
+
+_OURS, _OTHER, _DENSE, _FAINT = "#0b6e4f", "#c8553d", "#222222", "#8d99ae"
+
+
+def pareto(contents: Contents) -> bytes:
+    """Test accuracy against measured latency: winners, the dense network, and ONNX Runtime on the same networks."""
+    figure, axes = _canvas(8.0, 5.0)
+    dense = contents.dense
+    axes.axvspan(0, dense.budget_ms, color=_OURS, alpha=0.06, lw=0)
+    axes.axvline(dense.budget_ms, color=_OURS, lw=1, ls=":", label=f"budget {dense.budget_ms:.3f} ms")
+    for winner in contents.winners:
+        axes.plot(
+            [winner.measured_ms, winner.onnxruntime_ms], [winner.test_accuracy] * 2, color=_FAINT, lw=0.8, zorder=1
+        )
+    _points(axes, [w for w in contents.winners if w.within_budget], "o", _OURS, "found, compiled by npas")
+    _points(axes, [w for w in contents.winners if not w.within_budget], "o", "none", "found, over budget when measured")
+    front = sorted(contents.pareto, key=lambda winner: winner.measured_ms)
+    axes.plot(
+        [w.measured_ms for w in front],
+        [w.test_accuracy for w in front],
+        color=_OURS,
+        lw=1.2,
+        label="Pareto set",
+        zorder=2,
+    )
+    axes.plot(dense.measured_ms, dense.test_accuracy, "*", ms=15, color=_DENSE, label="dense, compiled by npas")
+    axes.plot(
+        [w.onnxruntime_ms for w in contents.winners],
+        [w.test_accuracy for w in contents.winners],
+        "x",
+        color=_OTHER,
+        label="the same networks in ONNX Runtime",
+    )
+    axes.plot(dense.onnxruntime_ms, dense.test_accuracy, "s", color=_OTHER, label="dense in ONNX Runtime")
+    axes.set_xlabel("measured latency, ms (batch 1, one thread)")
+    axes.set_ylabel("test accuracy, %")
+    axes.set_xlim(left=0)
+    axes.legend(fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def progress(contents: Contents) -> bytes:
+    """Every evaluation of the search and the best so far."""
+    figure, axes = _canvas(8.0, 3.4)
+    trials = contents.trials
+    axes.plot(trials["number"], trials["accuracy"], ".", color=_FAINT, label="one candidate")
+    axes.step(trials["number"], trials["accuracy"].cummax(), where="post", color=_OURS, lw=1.8, label="best so far")
+    axes.set_xlabel("evaluation")
+    axes.set_ylabel("validation accuracy before\nfine-tuning, %")
+    axes.legend(fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def prediction(contents: Contents) -> bytes:
+    """Measured against predicted latency of whole networks, with the predictor's interval."""
+    figure, axes = _canvas(5.6, 5.0)
+    networks = contents.networks
+    for held_out, color, label in ((False, _FAINT, "fitted on"), (True, _OURS, "never seen by the predictor")):
+        rows = networks[networks["held_out"] == held_out]
+        axes.errorbar(
+            rows["predicted_ms"],
+            rows["measured_ms"],
+            xerr=(rows["predicted_ms"] - rows["lower_ms"], rows["upper_ms"] - rows["predicted_ms"]),
+            fmt="o",
+            ms=4,
+            lw=0.8,
+            color=color,
+            label=label,
+        )
+    chosen = [winner for winner in contents.winners if winner.predicted_ms is not None]
+    axes.plot(
+        [w.predicted_ms for w in chosen], [w.measured_ms for w in chosen], "D", ms=6, color=_OTHER, label="winners"
+    )
+    ends = np.array([0.0, 1.05 * max(networks["measured_ms"].max(), networks["predicted_ms"].max())])
+    axes.plot(ends, ends, color=_DENSE, lw=0.8)
+    axes.fill_between(ends, 0.9 * ends, 1.1 * ends, color=_DENSE, alpha=0.07, lw=0, label="within 10 %")
+    axes.set_xlim(*ends)
+    axes.set_ylim(*ends)
+    axes.set_xlabel("predicted latency, ms")
+    axes.set_ylabel("measured latency, ms")
+    axes.legend(fontsize=8, loc="upper left")
+    return _png(figure)
+
+
+def _points(axes: Axes, winners: list[Metrics], marker: str, face: str, label: str) -> None:
+    if not winners:
+        return
+    axes.plot(
+        [winner.measured_ms for winner in winners],
+        [winner.test_accuracy for winner in winners],
+        marker,
+        ms=8,
+        mec=_OURS,
+        mfc=face,
+        label=label,
+        zorder=3,
+    )
+    for winner in winners:
+        axes.annotate(
+            winner.name, (winner.measured_ms, winner.test_accuracy), (5, 5), textcoords="offset points", fontsize=8
+        )
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    stream = BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()

@@ -1,0 +1,104 @@
+"""What a report says in words: the summary, what was not achieved, what to do next. Every sentence is computed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.report.contents import Contents
+
+WANTED_PARETO = 3
+WANTED_WITHIN_TEN = 80.0
+ALLOWED_DROP = 1.5
+
+
+def summary(contents: Contents) -> str:
+    """Two or three sentences for a person who reads nothing else."""
+    dense, best = contents.dense, contents.best
+    start = (
+        f"The dense network takes {dense.measured_ms:.3f} ms for one picture on one thread and gets "
+        f"{dense.test_accuracy:.2f} % of the test pictures right. The budget was {contents.config.budget}, "
+        f"that is {dense.budget_ms:.3f} ms."
+    )
+    if best is None:
+        return f"{start} No network that was found meets it when measured."
+    return (
+        f"{start} {len(contents.feasible)} of {len(contents.winners)} networks that were fine-tuned meet it by measurement, "
+        f"and {len(contents.pareto)} of them are better than every other one in accuracy or in latency. The best one "
+        f"(network {best.name}) takes {best.measured_ms:.3f} ms and gets {best.test_accuracy:.2f} % right: "
+        f"{best.dense_ms / best.measured_ms:.2f}× as fast as the dense network compiled in the same way, and "
+        f"{best.onnxruntime_dense_ms / best.measured_ms:.2f}× as fast as ONNX Runtime on the dense network."
+    )
+
+
+def shortfalls(contents: Contents) -> list[str]:
+    """What the run did not reach, one sentence each; empty when it reached everything."""
+    return [*_winner_shortfalls(contents), *_prediction_shortfalls(contents), *_kernel_shortfalls(contents)]
+
+
+def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
+    """(what for, command) pairs."""
+    best = contents.best or contents.dense
+    folder = run_dir / ("dense" if best is contents.dense else f"winners/{best.name}")
+    return [
+        ("run the best network from Python", f'compiled = load_compiled("{folder}"); logits = compiled(image)'),
+        ("run it in any other runtime", f"{folder}/model.onnx"),
+        ("ask for a faster one", f"npas search data={contents.config.data.name} budget=35% run_dir={run_dir}-35"),
+        (
+            "compare with a baseline search",
+            f"npas search data={contents.config.data.name} search=random run_dir={run_dir}-random",
+        ),
+    ]
+
+
+def _winner_shortfalls(contents: Contents) -> Iterator[str]:
+    if len(contents.pareto) < WANTED_PARETO:
+        yield (
+            f"Only {len(contents.pareto)} networks of the Pareto set meet the budget by measurement; "
+            f"{WANTED_PARETO} were wanted."
+        )
+    for winner in contents.winners:
+        if not winner.within_budget:
+            over = 100 * (winner.measured_ms / winner.budget_ms - 1)
+            yield f"Network {winner.name} was predicted within the budget and measured {over:.1f} % over it."
+    best = contents.best
+    if best is not None and best.dense_test_accuracy - best.test_accuracy > ALLOWED_DROP:
+        drop = best.dense_test_accuracy - best.test_accuracy
+        yield f"The best network is {drop:.2f} points below the dense one on test data; {ALLOWED_DROP} were allowed."
+    slower = [winner.name for winner in contents.winners if winner.onnxruntime_ms < winner.measured_ms]
+    if slower:
+        yield f"ONNX Runtime runs these networks faster than the code generated here: {', '.join(slower)}."
+    if contents.dense.onnxruntime_ms < contents.dense.measured_ms:
+        ratio = contents.dense.measured_ms / contents.dense.onnxruntime_ms
+        yield f"ONNX Runtime runs the dense network {ratio:.2f}× as fast as the code generated here."
+
+
+def _prediction_shortfalls(contents: Contents) -> Iterator[str]:
+    within = contents.accuracy.set_index("op")["within_10_percent"].get("all")
+    if within is not None and within < WANTED_WITHIN_TEN:
+        yield (
+            f"The latency predictor is within 10 % on {within:.0f} % of the kernels that it never saw; "
+            f"{WANTED_WITHIN_TEN:.0f} % were wanted."
+        )
+    rejected = contents.shortlist[~contents.shortlist["within_budget"].astype(bool)]
+    if len(rejected):
+        yield (
+            f"{len(rejected)} of {len(contents.shortlist)} candidates that were predicted within the budget were over it "
+            "when measured, and were left out before fine-tuning."
+        )
+    correlation = contents.fine_tuning_rank_correlation
+    if correlation is not None and correlation < 0.5:
+        yield (
+            f"The fast evaluation ranks the {len(contents.winners)} fine-tuned networks with a correlation of only "
+            f"{correlation:.2f} to their accuracy after fine-tuning."
+        )
+
+
+def _kernel_shortfalls(contents: Contents) -> Iterator[str]:
+    best = contents.best
+    if best is None:
+        return
+    reasons = Counter(kernel.why for kernel in best.kernels if kernel.form == "dense" and kernel.why)
+    for reason, count in sorted(reasons.items()):
+        yield f"In network {best.name}, {count} pruned kernel{'s' * (count > 1)} ran in dense form: {reason}."

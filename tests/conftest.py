@@ -1,0 +1,12 @@
+"""Shared by all tests: few threads, quiet libraries."""
+
+import os
+
+import matplotlib as mpl
+import optuna
+import torch
+
+# Workers of pytest-xdist share the cores.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+mpl.use("agg")
+optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,0 +1,240 @@
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from scripts import cli
+from scripts.errors import NoWinner, RunDirectoryBusy
+from scripts.job import COMMANDS, STAGES, run_command
+from scripts.lock import held
+from scripts.log import log_to
+
+
+def configuration(*overrides):
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What `run_command` is called with instead of running anything."""
+    called = []
+    monkeypatch.setattr(cli, "run_command", lambda command, config: called.append((command, config)))
+    monkeypatch.setattr(sys, "argv", ["npas"])
+    return called
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """Let `run_command` raise an error."""
+    monkeypatch.setattr(sys, "argv", ["npas"])
+
+    def install(error):
+        def run(command, config):
+            raise error
+
+        monkeypatch.setattr(cli, "run_command", run)
+
+    return install
+
+
+def test_help_lists_the_stages_in_order_with_a_line_each(capsys):
+    cli.main(["--help"])
+    text = capsys.readouterr().out
+    places = [text.index(f"\n  {stage.name} ") for stage in STAGES]
+    assert places == sorted(places)
+    assert all(stage.about in text for stage in STAGES)
+
+
+def test_help_is_what_an_empty_command_line_gets(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["npas"])
+    cli.main()
+    assert "npas search" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_stage_gets_the_composed_configuration(calls, command):
+    cli.main([command, "data=cifar10", "budget=2ms"])
+    ((called, config),) = calls
+    assert called == command
+    assert config.data.name == "cifar10"
+    assert config.budget == "2ms"
+    assert config.run_dir == "runs/cifar10-tiny"
+
+
+def test_help_of_a_stage_shows_groups_and_values(calls, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["search", "--help"])
+    text = capsys.readouterr().out
+    assert "data: cifar10, digits, fashion_mnist" in text
+    assert "budget: 50%" in text
+    assert calls == []
+
+
+def test_an_unknown_stage_is_named_with_those_there_are(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["serach"])
+    shown = capsys.readouterr().err
+    assert "serach" in shown
+    assert all(stage.name in shown for stage in STAGES)
+
+
+def test_an_unknown_override_is_hydras_error_and_runs_nothing(calls, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["search", "bugdet=2ms"])
+    assert "bugdet" in capsys.readouterr().err
+    assert calls == []
+
+
+def test_a_named_error_is_a_panel_without_traceback(fails, capsys):
+    fails(NoWinner(tried=4, budget_ms=0.5, fastest_ms=0.75))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["search"])
+    shown = capsys.readouterr().err
+    assert "NoWinner" in shown
+    assert "0.750 ms" in shown
+    assert "Traceback" not in shown
+
+
+def test_the_debug_variable_gives_the_traceback(fails, monkeypatch):
+    fails(NoWinner(tried=4, budget_ms=0.5, fastest_ms=0.75))
+    monkeypatch.setenv("NPAS_DEBUG", "1")
+    with pytest.raises(NoWinner):
+        cli.main(["search"])
+
+
+def test_an_error_that_is_not_ours_is_not_dressed_up(fails):
+    fails(ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["search"])
+
+
+def test_ctrl_c_says_how_to_go_on(fails, capsys):
+    fails(KeyboardInterrupt())
+    with pytest.raises(SystemExit, match="130"):
+        cli.main(["search", "budget=40%", "seed=3"])
+    assert "npas search budget=40% seed=3" in capsys.readouterr().err
+
+
+def test_every_value_that_a_stage_reads_is_in_the_configuration():
+    config = configuration()
+    missing = object()
+    for stage in STAGES:
+        for key in stage.reads:
+            assert OmegaConf.select(config, key, default=missing) is not missing, f"{stage.name} reads {key}"
+
+
+def test_every_option_of_every_group_composes():
+    with initialize_config_module("conf", version_base="1.3"):
+        for group in ("data", "space", "device", "search", "pruning", "training", "cluster"):
+            from hydra.core.global_hydra import GlobalHydra
+
+            options = GlobalHydra.instance().config_loader().get_group_options(group)
+            assert options, group
+            for option in options:
+                assert OmegaConf.to_container(compose("config", overrides=[f"{group}={option}"]), resolve=True)
+
+
+def test_a_group_is_one_value_apart_from_its_comment():
+    assert configuration("search=random").search.sampler == "random"
+    assert configuration("search=random").search.trials == configuration().search.trials
+
+
+def test_stages_write_apart_from_each_other():
+    outputs = [output for stage in STAGES for output in stage.outputs]
+    assert len(outputs) == len(set(outputs))
+    known = set()
+    for stage in STAGES:
+        assert set(stage.after) <= known, f"{stage.name} comes before a stage that it needs"
+        known.add(stage.name)
+
+
+def test_bad_input_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["npas"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["search", "budget=fast"])
+    assert "fast" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_data_offline_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["npas"])
+    monkeypatch.setattr("urllib.request.urlopen", _offline)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["search", "data=cifar10"])
+    assert "data_batch_1.bin" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def _offline(*_args, **_kwargs):
+    raise OSError("no network in this test")
+
+
+def test_a_run_directory_belongs_to_one_process(tmp_path):
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib; from scripts.lock import held\n"
+            f"with held(pathlib.Path({str(tmp_path)!r})): print('in', flush=True); sys.stdin.read()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=os.path.dirname(os.path.dirname(cli.__file__)),
+    )
+    try:
+        assert holder.stdout.readline() == b"in\n"
+        with pytest.raises(RunDirectoryBusy, match=str(holder.pid)), held(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with held(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+
+
+def test_the_log_has_a_json_object_a_line(tmp_path):
+    handler = log_to(tmp_path / "log.jsonl")
+    try:
+        logging.getLogger("npas").info("two\nlines")
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            logging.getLogger("npas").exception("failed")
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    first, second = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert first["message"] == "two\nlines"
+    assert "ValueError: inside" in second["traceback"]
+
+
+def test_a_command_runs_what_it_needs_in_its_run_directory(tmp_path, monkeypatch):
+    ran = []
+    config = configuration(f"run_dir={tmp_path / 'run'}")
+    for module in ("scripts.inputs", *(f"scripts.{stage.name}" for stage in STAGES)):
+        monkeypatch.setitem(sys.modules, module, _Fake(module, ran))
+    run_command("supernet", config)
+    assert ran == ["scripts.inputs:check", "scripts.supernet"]
+    assert OmegaConf.load(tmp_path / "run" / "config.yaml").budget == "50%"
+
+
+class _Fake:
+    """Stands for any stage's module; notes that it ran."""
+
+    def __init__(self, module, ran):
+        self.module = module
+        self.ran = ran
+
+    def check(self, config):
+        self.ran.append(f"{self.module}:check")
+
+    def run(self, config, run_dir):
+        self.ran.append(self.module)
