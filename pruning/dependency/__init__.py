@@ -1,0 +1,1 @@
+"""Which channels of a network belong together, which of them matter, and how the others are taken out."""
