@@ -281,7 +281,7 @@ def _hard_tanh(capture: Capture, node: FxNode) -> str:
 def _add(capture: Capture, node: FxNode) -> str:
     names = capture.tensor(node, 0), capture.tensor(node, 1)
     shapes = [tuple(argument(node, i).meta["val"].shape) for i in (0, 1)]
-    if shapes[0] != shapes[1] or float(node.kwargs.get("alpha", 1)) != 1:
+    if shapes[0] != shapes[1] or argument(node, 2, 1) != 1:
         raise capture.refusal(node, f"only sums of two tensors of one shape are supported, not {shapes}")
     return capture.add(node, Add(), *names)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -65,15 +65,15 @@ class Operands:
     Attributes:
         x, y: input and output.
         r: second input (residual), if any.
-        weight: [O, I, kh, kw].
+        weight: [O, I, kh, kw], empty for kernels without weights.
         bias: [O].
     """
 
     x: Buffer
     y: Buffer
     r: Buffer | None = None
-    weight: Array | None = None
-    bias: Array | None = None
+    weight: Array = field(default_factory=lambda: np.empty(0, np.float32))
+    bias: Array = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 class Family(ABC):

@@ -82,7 +82,6 @@ void {name}(const float *x, float *y, const float *r, const char *c, const int32
         return Code(name, source)
 
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
-        assert use.weight is not None and use.bias is not None
         lanes, taps = use.y.lanes, spec.kernel[0] * spec.kernel[1]
         blocks = use.y.blocks
         weight = np.zeros((blocks * lanes, taps), np.float32)

@@ -121,7 +121,6 @@ void {name}(const float *x, float *y, const float *r, const char *c, const int32
         return Code(name, source)
 
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
-        assert use.weight is not None and use.bias is not None
         lanes = use.y.lanes
         block = schedule.vectors * lanes
         pointers, offsets, packed = pack_entries(spec, schedule, use, block)
@@ -224,7 +223,6 @@ def pack_entries(
         pointers [blocks + 1] into the entries, input offset of each entry in floats, and the weights
         [entries, unroll, block].
     """
-    assert use.weight is not None
     weight = use.weight.reshape(spec.out_channels, -1, *spec.kernel)
     filters, channels, height, width = weight.shape
     unroll = schedule.unroll
@@ -233,10 +231,7 @@ def pack_entries(
     padded[:filters, :channels] = weight
     # [blocks, block, deep, unroll, kh, kw] -> [blocks, deep, kh, kw, unroll, block]
     grouped = padded.reshape(blocks, block, deep, unroll, height, width).transpose(0, 2, 4, 5, 3, 1)
-    if schedule.form == "dense":
-        kept = np.ones(grouped.shape[:4], bool)
-    else:
-        kept = (grouped != 0).any(axis=(4, 5))
+    kept = (grouped != 0).any(axis=(4, 5)) | (schedule.form == "dense")
     counts = kept.reshape(blocks, -1).sum(1)
     pointers = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     _, deep_at, row_at, col_at = np.nonzero(kept)

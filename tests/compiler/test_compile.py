@@ -1,0 +1,251 @@
+"""A compiled network computes what torch computes."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from compiler import KernelSpec, compile_model, compile_specs
+from compiler.errors import InputMismatch, InvalidWeights, UnsupportedOperator
+from pruning import Sparsity, make_scheme
+
+SCHEMES = [
+    "dense",
+    "filter",
+    "channel",
+    "unstructured",
+    "block_punched(16x1)",
+    "block_punched(32x1)",
+    "block_punched(16x4)",
+    "block_punched(8x4)",
+]
+
+
+def relative_error(given: Tensor, expected: Tensor) -> float:
+    return float((given - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+def randomise_batch_norms(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+
+
+def check(model: nn.Module, x: Tensor, tolerance: float = 1e-4) -> None:
+    compiled = compile_model(model, x[:1])
+    with torch.no_grad():
+        expected = model.eval()(x)
+    assert relative_error(compiled(x), expected) <= tolerance
+
+
+class Branches(nn.Module):
+    """Every supported operator, with residuals before and after an activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
+        self.depthwise = nn.Sequential(nn.Conv2d(24, 24, 5, padding=2, groups=24), nn.Hardswish())
+        self.point = nn.Sequential(nn.Conv2d(24, 24, 1), nn.BatchNorm2d(24))
+        self.down = nn.Sequential(nn.BatchNorm2d(24), nn.Hardsigmoid(), nn.Conv2d(24, 40, 3, stride=2, padding=1))
+        self.pool = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, 2, count_include_pad=False), nn.Dropout(0.3))
+        self.relu6 = nn.ReLU6(inplace=True)
+        self.flat = nn.Linear(40 * 4, 30)
+        self.last = nn.Linear(30, 7)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        x = x + self.depthwise(x)
+        x = self.relu6(self.point(x) + x)
+        x = self.down(x)
+        mean = x.mean((2, 3))
+        return self.last(self.flat(torch.flatten(self.pool(x), 1)).relu()), mean
+
+
+def test_every_operator_at_several_batch_sizes() -> None:
+    torch.manual_seed(0)
+    model = Branches().eval()
+    randomise_batch_norms(model)
+    compiled = compile_model(model, torch.randn(1, 3, 16, 16))
+    for batch in (1, 4):
+        x = torch.randn(batch, 3, 16, 16)
+        with torch.no_grad():
+            expected = model(x)
+        for given_, wanted in zip(compiled(x), expected, strict=True):
+            assert given_.shape == wanted.shape
+            assert relative_error(given_, wanted) <= 1e-5
+
+
+def test_numpy_in_numpy_out_and_the_same_bits_every_time() -> None:
+    torch.manual_seed(0)
+    compiled = compile_model(nn.Conv2d(5, 20, 3, padding=1), torch.randn(1, 5, 9, 9))
+    x = torch.randn(2, 5, 9, 9)
+    first, second = compiled(x), compiled(x.numpy())
+    assert (first.numpy() == second).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    size=st.tuples(st.integers(9, 17), st.integers(9, 17)),
+    batch=st.integers(1, 9),
+    scheme=st.sampled_from(SCHEMES),
+    rate=st.sampled_from([2.0, 3.0, 10.0]),
+    seed=st.integers(0, 99),
+)
+def test_convolutions_of_ragged_shapes(
+    channels: tuple[int, int],
+    kernel: int,
+    stride: int,
+    padding: int,
+    dilation: int,
+    size: tuple[int, int],
+    batch: int,
+    scheme: str,
+    rate: float,
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    layer = nn.Conv2d(*channels, kernel, stride, padding, dilation)
+    if scheme != "dense":
+        with torch.no_grad():
+            layer.weight *= make_scheme(scheme).mask(layer.weight, rate)
+    check(nn.Sequential(layer, nn.Hardswish()), torch.randn(batch, channels[0], *size))
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    channels=st.integers(1, 70),
+    kernel=st.sampled_from([3, 5, 7]),
+    stride=st.integers(1, 3),
+    size=st.tuples(st.integers(7, 19), st.integers(7, 19)),
+)
+def test_depthwise_convolutions(channels: int, kernel: int, stride: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(channels)
+    layer = nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels)
+    check(nn.Sequential(layer, nn.ReLU()), torch.randn(2, channels, *size))
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.0])
+def test_masks_from_empty_to_full(fill: float) -> None:
+    layer = nn.Conv2d(20, 40, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.fill_(fill)
+    check(layer, torch.randn(1, 20, 8, 8))
+
+
+@pytest.mark.parametrize("target", ["x86_sse", "x86_avx2", "x86_avx512"])
+def test_every_vector_width_gives_torchs_result(target: str) -> None:
+    from compiler import find_target, local_target
+
+    if find_target(target).vector > local_target().vector:
+        pytest.skip(f"this processor cannot run {target}")
+    torch.manual_seed(0)
+    model = Branches().eval()
+    x = torch.randn(1, 3, 16, 16)
+    compiled = compile_model(model, x, device=target)
+    with torch.no_grad():
+        assert relative_error(compiled(x)[0], model(x)[0]) <= 1e-5
+
+
+def test_the_users_module_is_left_as_it_was() -> None:
+    model = Branches().train()
+    model.pool.eval()
+    before = copy.deepcopy(model.state_dict())
+    modes = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    compile_model(model, torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_zeros_are_skipped_and_the_table_says_so() -> None:
+    layer = nn.Conv2d(64, 64, 3, padding=1)
+    with torch.no_grad():
+        layer.weight *= make_scheme("block_punched(16x1)").mask(layer.weight, 5)
+    row = compile_model(layer, torch.randn(1, 64, 8, 8)).kernels.iloc[1]
+    assert row["form"] == "sparse"
+    assert row["scheme"] == "block_punched(16x1)"
+    assert row["why"].startswith("skips zeros")
+
+
+def test_unstructured_zeros_fall_back_to_dense_and_the_table_says_so() -> None:
+    layer = nn.Conv2d(64, 64, 3, padding=1)
+    with torch.no_grad():
+        layer.weight *= make_scheme("unstructured").mask(layer.weight, 2)
+    row = compile_model(layer, torch.randn(1, 64, 8, 8)).kernels.iloc[1]
+    assert row["form"] == "dense"
+    assert "unstructured" in row["why"]
+
+
+def test_compile_specs_runs_just_these_kernels() -> None:
+    conv = KernelSpec("conv", 32, 48, 8, 8, (3, 3), padding=(1, 1), epilogue=("add", "relu"))
+    specs = [
+        KernelSpec("pack", 1, 1, 32, 32),
+        conv,
+        conv.with_sparsity(Sparsity("block_punched(16x1)", 5)),
+        KernelSpec("depthwise", 32, 32, 8, 8, (3, 3), (2, 2), (1, 1), groups=32),
+        KernelSpec("global_pool", 48, 48, 8, 8),
+        KernelSpec("linear", 48, 10, 1, 1),
+        KernelSpec("unpack", 10, 10, 1, 1),
+    ]
+    table = compile_specs(specs).kernels
+    asked = table[table.spec_index >= 0].sort_values("spec_index")
+    assert [KernelSpec.from_dict(row) for _, row in asked.iterrows()] == specs
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.randn(1, 3, 8, 9), "3, 8, 8"),
+        (torch.randn(3, 8, 8), "3, 8, 8"),
+        (torch.randn(1, 3, 8, 8).double(), "float64"),
+        ([1.0], "list"),
+        (torch.randn(0, 3, 8, 8), "3, 8, 8"),
+    ],
+)
+def test_wrong_inputs_are_refused_by_name(x: object, message: str) -> None:
+    compiled = compile_model(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8))
+    with pytest.raises(InputMismatch, match=message):
+        compiled(x)
+    with pytest.raises(InputMismatch, match="2 inputs"):
+        compiled(torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8))
+
+
+def test_nan_weights_are_refused() -> None:
+    layer = nn.Conv2d(3, 4, 3)
+    with torch.no_grad():
+        layer.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InvalidWeights, match="weight holds 1 value"):
+        compile_model(layer, torch.randn(1, 3, 8, 8))
+
+
+def test_nan_in_the_input_reaches_the_output() -> None:
+    compiled = compile_model(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6()), torch.randn(1, 3, 8, 8))
+    x = torch.randn(1, 3, 8, 8)
+    x[0, 0, 0, 0] = float("nan")
+    assert torch.isnan(compiled(x)[0, :, 0, 0]).all()
+
+
+class Softmaxed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+def test_unsupported_operators_are_refused_with_node_module_and_list() -> None:
+    with pytest.raises(UnsupportedOperator, match=r"softmax.*inner\.1.*Supported: .*conv2d.*hardswish"):
+        compile_model(Softmaxed(), torch.randn(1, 3, 8, 8))
