@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SupernetError(ValueError):
     """Base of the errors of this package."""
@@ -31,13 +33,15 @@ class InvalidLayers(SupernetError):
     """A list of layers does not describe a network."""
 
 
-class InvalidRecipe(SupernetError):
-    """A training recipe holds a value outside of its range."""
-
-
-class CheckpointMismatch(SupernetError):
-    """A checkpoint was written by a run of another space, recipe or seed."""
-
-
 class SupernetCollapsed(SupernetError):
     """The training of a supernet went wrong in a way that more steps do not repair."""
+
+    def __init__(self, signal: str, step: int, steps: int, losses: Sequence[float]) -> None:
+        recent = ", ".join(f"{loss:.3g}" for loss in losses)
+        super().__init__(
+            f"step {step} of {steps}: {signal}. Mean loss of the largest member an epoch so far: {recent or 'none'}. "
+            "Halve the learning rate, lengthen the warm-up or leave out the highest rates; the supernet is as it was "
+            "before the call, and a checkpoint holds the last epoch that was sound."
+        )
+        self.signal = signal
+        self.step = step

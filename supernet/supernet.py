@@ -1,0 +1,175 @@
+"""The weight-sharing network that holds every candidate of a space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supernet.activations import ACTIVATIONS
+from supernet.candidate import Candidate
+from supernet.chain import Node
+from supernet.network import Network
+from supernet.operators import Conv, Operator
+from supernet.selection import Selector
+from supernet.site import Site
+from supernet.space import SearchSpace
+
+
+class SuperNet(nn.Module):
+    """One set of weights for each site and operator family; a candidate is a view of them, never a copy.
+
+    Operators of one family use the first channels of the widest. Schemes and rates have no weights of their own: masks
+    follow from the shared dense weights (methods 5.2). Removed channels are multiplied by zero behind the batch norm,
+    which is what their physical removal in `extract` gives.
+
+    Args:
+        space: the candidates.
+        seed: of the initial weights; torch's global random state is left as it was.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int = 0) -> None:
+        super().__init__()
+        self.space = space
+        frame = space.frame
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.stem = _shared([Conv("conv", frame.in_channels, frame.stem_channels, 3, frame.stem_stride)])
+            self.sites = nn.ModuleList(_families(space.operators, site) for site in space.sites)
+            self.head = _shared([Conv("conv", space.sites[-1].out_channels, frame.head_channels, 1)])
+            self.classifier = nn.Linear(frame.head_channels, frame.classes)
+
+    def forward(self, x: Tensor, candidate: Candidate, *, selector: Selector | None = None) -> Tensor:
+        """Images [N, C, H, W] -> logits [N, classes] of one candidate.
+
+        Args:
+            selector: made by `self.selector()`; one that is kept between calls remembers masks.
+
+        Raises:
+            InvalidCandidate: the candidate is not of the space.
+        """
+        chain = self.space.chain(candidate)
+        selection = (selector or self.selector())(chain)
+        entry = x
+        for node, mask in zip(chain.nodes[:-2], selection.masks, strict=False):
+            if node.conv == 0:
+                entry = x
+            x = self._convolve(x, node, mask)
+            if (alive := selection.channels[node.target]) is not None:
+                x = x * alive.to(x.dtype).view(1, -1, 1, 1)
+            if node.layer.residual:
+                x = x + entry
+            x = ACTIVATIONS[node.layer.activation]()(x)
+        return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    def _convolve(self, x: Tensor, node: Node, mask: Tensor | None) -> Tensor:
+        layer = node.layer
+        _, bn = self.parts(node)
+        weight = self.weight(node)
+        x = F.conv2d(
+            x,
+            weight if mask is None else weight * mask,
+            stride=layer.stride,
+            padding=layer.kernel // 2,
+            groups=layer.in_channels if layer.kind == "depthwise" else 1,
+        )
+        mean, variance = bn.running_mean, bn.running_var
+        assert mean is not None
+        assert variance is not None
+        width = layer.out_channels
+        return F.batch_norm(
+            x,
+            mean[:width],
+            variance[:width],
+            bn.weight[:width],
+            bn.bias[:width],
+            training=self.training,
+            momentum=0.1,
+            eps=bn.eps,
+        )
+
+    def selector(self) -> Selector:
+        """Selects channels and masks by this network's weights."""
+        return Selector(self.weight)
+
+    def weight(self, node: Node) -> Tensor:
+        """The shared dense weight of a node, a view [out, in / groups, kernel, kernel] of the widest of its family."""
+        rows, columns = node.layer.weight_shape[:2]
+        return self.parts(node)[0].weight[:rows, :columns]
+
+    def parts(self, node: Node) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+        """The shared modules that a convolution node is a view of."""
+        site = node.layer.site
+        path = node.layer.block if site is None else f"sites.{site}.{_family(node)}"
+        conv = self.get_submodule(f"{path}.conv{node.conv + 1}")
+        bn = self.get_submodule(f"{path}.bn{node.conv + 1}")
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(bn, nn.BatchNorm2d)
+        return conv, bn
+
+
+def extract(supernet: SuperNet, candidate: Candidate, *, masked: bool = True) -> Network:
+    """A plain network with copies of the candidate's weights: channels removed, weights masked.
+
+    In evaluation mode its output equals the supernet's for the candidate. Its layers are `space.layers(candidate)`.
+
+    Args:
+        masked: False leaves the weights that survive dense, for a pruning algorithm that starts from them.
+
+    Raises:
+        InvalidCandidate: the candidate is not of the space.
+    """
+    chain = supernet.space.chain(candidate)
+    selection = supernet.selector()(chain)
+    state: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for node, mask in zip(chain.nodes[:-2], selection.masks, strict=False):
+            _, bn = supernet.parts(node)
+            weight = supernet.weight(node)
+            rows = _survivors(selection.channels[node.target], node.layer.out_channels)
+            columns = _survivors(selection.channels[node.source], weight.shape[1])
+            if mask is not None and masked:
+                weight = weight * mask
+            weight = weight[rows] if node.layer.kind == "depthwise" else weight[rows][:, columns]
+            state[f"{node.layer.name}.weight"] = weight.clone()
+            norm = f"{node.layer.block}.bn{node.conv + 1}"
+            for key, tensor in bn.state_dict().items():
+                state[f"{norm}.{key}"] = (tensor[rows] if tensor.ndim else tensor).clone()
+        for key, tensor in supernet.classifier.state_dict().items():
+            state[f"classifier.{key}"] = tensor.clone()
+    return Network.with_state(chain.layers, state).train(supernet.training)
+
+
+def _survivors(alive: Tensor | None, width: int) -> Tensor | slice:
+    return slice(width) if alive is None else alive.nonzero().squeeze(1)
+
+
+def _family(node: Node) -> str:
+    assert node.operator is not None
+    return node.operator.family
+
+
+def _families(operators: Iterable[Operator], site: Site) -> nn.ModuleDict:
+    """The shared weights of a site: for each family those of its widest operator."""
+    widest: dict[str, tuple[Conv, ...]] = {}
+    for operator in operators:
+        convs = operator.convs(site)
+        if convs and operator.refuses(site) is None:
+            widest[operator.family] = max(widest.get(operator.family, ()), convs, key=_width)
+    return nn.ModuleDict({family: _shared(convs) for family, convs in widest.items()})
+
+
+def _width(convs: Sequence[Conv]) -> int:
+    return sum(conv.out_channels for conv in convs)
+
+
+def _shared(convs: Sequence[Conv]) -> nn.ModuleDict:
+    modules: dict[str, nn.Module] = {}
+    for i, shape in enumerate(convs, start=1):
+        groups = shape.in_channels if shape.kind == "depthwise" else 1
+        conv = nn.Conv2d(shape.in_channels, shape.out_channels, shape.kernel, groups=groups, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        modules |= {f"conv{i}": conv, f"bn{i}": nn.BatchNorm2d(shape.out_channels)}
+    return nn.ModuleDict(modules)
