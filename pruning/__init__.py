@@ -1,18 +1,27 @@
 """Sparsity structures, the algorithms that reach them, and the removal of what they empty."""
 
+from pruning.algorithm import Algorithm, algorithm_names, make_algorithm
 from pruning.errors import PruningError
+from pruning.one_call import PrunedLayer, PruneReport, prune
 from pruning.scheme import Scheme, kept, make_scheme, scheme_names
-from pruning.shrinking import ShrinkReport, shrink
+from pruning.shrinking import ShrinkReport, ShrunkLayer, shrink
 from pruning.sparsity import Sparsity, project
 
 __all__ = [
+    "Algorithm",
+    "PruneReport",
+    "PrunedLayer",
     "PruningError",
     "Scheme",
     "ShrinkReport",
+    "ShrunkLayer",
     "Sparsity",
+    "algorithm_names",
     "kept",
+    "make_algorithm",
     "make_scheme",
     "project",
+    "prune",
     "scheme_names",
     "shrink",
 ]

@@ -1,0 +1,197 @@
+"""Which layers of a model take which sparsity, checked, and the projection of all of them together."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from pruning.dependency.coupling import Coupling
+from pruning.dependency.graph import Inputs
+from pruning.dependency.tracing import trace
+from pruning.errors import UnknownModule, UnsupportedLayer
+from pruning.scheme import check_finite
+from pruning.sparsity import Sparsity, project
+
+Plan = Sparsity | Mapping[str, Sparsity]
+Prunable = nn.Conv2d | nn.Linear
+
+
+@dataclass(frozen=True)
+class Target:
+    """One layer and the sparsity it is to have."""
+
+    name: str
+    module: Prunable
+    sparsity: Sparsity
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Entries of one tensor that are zero from now on: where `kept` (broadcast over trailing axes) is False."""
+
+    module: nn.Module
+    attribute: str
+    kept: Tensor
+
+    def apply(self) -> None:
+        """Zeroes the entries in place."""
+        tensor: Tensor = getattr(self.module, self.attribute).data
+        removed = ~self.kept.to(tensor.device)
+        tensor.masked_fill_(removed.reshape(*removed.shape, *[1] * (tensor.dim() - removed.dim())), 0)
+
+
+class Assignment:
+    """A plan that was checked against a model. Nothing is changed before `holds` are applied.
+
+    Args:
+        model: holds the layers.
+        example_inputs: arguments of a forward pass; used where channels have to be followed through the network.
+        plan: a Sparsity for each named layer, dense ones are ignored; or one Sparsity for every layer that can take
+            it, except the first convolution and the last classifier.
+
+    Raises:
+        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, CaptureFailed: the plan cannot be carried out.
+    """
+
+    def __init__(self, model: nn.Module, example_inputs: Inputs, plan: Plan) -> None:
+        self.skipped: dict[str, str] = {}
+        """Layers that one Sparsity for all left dense, with the reason."""
+        self._model = model
+        wanted = _every_layer(model, plan) if isinstance(plan, Sparsity) else _named_layers(model, plan)
+        uniform = isinstance(plan, Sparsity)
+        follow = bool(wanted) and (uniform or any(_structural(target) for target in wanted))
+        self._coupling = Coupling(trace(model, example_inputs)) if follow else None
+        self.targets: tuple[Target, ...] = self._in_order(self._check(wanted, uniform))
+        """Layers to prune; in execution order where the network had to be followed."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The targets' weights as they are now, without gradient."""
+        return {target.name: target.module.weight.detach() for target in self.targets}
+
+    def masks(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Bool mask of every target for these weights, which must have the shapes of its own.
+
+        Input channels whose producer's filter is removed do not count in a layer's scores. Convolutions with groups
+        are masked group by group.
+        """
+        removed = self._nothing_removed()
+        masks = {}
+        for target in self.targets:
+            masks[target.name] = self._mask(target, weights[target.name], removed)
+            self._remove(target, masks[target.name], removed)
+        return masks
+
+    def holds(self, masks: Mapping[str, Tensor]) -> list[Hold]:
+        """What has to stay zero for these masks: weights, and all that would let a removed filter speak again."""
+        holds = [Hold(target.module, "weight", masks[target.name]) for target in self.targets]
+        if self._coupling is not None:
+            removed = self._nothing_removed()
+            for target in self.targets:
+                self._remove(target, masks[target.name], removed)
+            holds += [Hold(*silent) for silent in self._coupling.silent(self._model, removed)]
+        return holds
+
+    def _check(self, wanted: Iterable[Target], uniform: bool) -> list[Target]:
+        accepted: list[Target] = []
+        for target in wanted:
+            reason = self._why_not(target, accepted) or (self._why_leave(target) if uniform else None)
+            if reason is None:
+                target.sparsity.scheme.check(_group_shape(target.module), target.sparsity.rate)
+                check_finite(target.module.weight.detach())
+                accepted.append(target)
+            elif uniform:
+                self.skipped[target.name] = reason
+            else:
+                raise UnsupportedLayer(
+                    f"{target.name!r} cannot take {target.sparsity}: {reason}. Use another scheme or leave it dense."
+                )
+        return accepted
+
+    def _why_not(self, target: Target, accepted: list[Target]) -> str | None:
+        module, scheme = target.module, target.sparsity.scheme
+        if "weight" not in module._parameters:
+            return "its weight is computed from other parameters; remove the parametrization first"
+        for other in accepted:
+            if other.module.weight is module.weight:
+                return f"it shares its weight with {other.name!r}"
+        if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
+            return "depthwise layers stay dense, their filters follow those of the layer before"
+        if (reason := scheme.supports(_group_shape(module))) is not None or self._coupling is None:
+            return reason
+        if scheme.removes_filters and (reason := self._coupling.why_not_filters(target.name)) is not None:
+            return reason
+        return self._coupling.why_not_channels(target.name) if scheme.removes_channels else None
+
+    def _why_leave(self, target: Target) -> str | None:
+        assert self._coupling is not None
+        if isinstance(target.module, nn.Conv2d) and self._coupling.reads_network_input(target.name):
+            return "the first convolution stays dense unless the plan names it"
+        if isinstance(target.module, nn.Linear) and self._coupling.makes_network_output(target.name):
+            return "the last classifier stays dense unless the plan names it"
+        return None
+
+    def _in_order(self, targets: list[Target]) -> tuple[Target, ...]:
+        if self._coupling is None:
+            return tuple(targets)
+        position = {name: index for index, name in enumerate(self._coupling.order)}
+        return tuple(sorted(targets, key=lambda target: position.get(target.name, len(position))))
+
+    def _nothing_removed(self) -> Tensor:
+        return torch.zeros(0 if self._coupling is None else self._coupling.size, dtype=torch.bool)
+
+    def _mask(self, target: Target, weight: Tensor, removed: Tensor) -> Tensor:
+        groups = _groups(target.module)
+        if self._coupling is not None and target.name in self._coupling.inputs:
+            dead = removed[self._coupling.inputs[target.name]].reshape(groups, 1, -1).to(weight.device)
+            by_group = weight.reshape(groups, -1, dead.shape[2], *weight.shape[2:])
+            dead = dead.reshape(*dead.shape, *[1] * (by_group.dim() - dead.dim()))
+            weight = by_group.masked_fill(dead, 0).reshape(weight.shape)
+        return torch.cat([project(part, target.sparsity) for part in weight.chunk(groups)])
+
+    def _remove(self, target: Target, mask: Tensor, removed: Tensor) -> None:
+        if target.sparsity.scheme.removes_filters and self._coupling is not None:
+            gone = ~mask.flatten(1).any(1).cpu()
+            removed[self._coupling.outputs[target.name][gone]] = True
+
+
+def _every_layer(model: nn.Module, sparsity: Sparsity) -> list[Target]:
+    if sparsity.dense:
+        return []
+    return [
+        Target(name, module, sparsity)
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    ]
+
+
+def _named_layers(model: nn.Module, plan: Mapping[str, Sparsity]) -> list[Target]:
+    modules = dict(model.named_modules())
+    targets = []
+    for name, sparsity in plan.items():
+        if name not in modules:
+            close = get_close_matches(name, modules, n=3)
+            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise UnknownModule(f"the plan names {name!r}, which {type(model).__name__} does not have{hint}")
+        module = modules[name]
+        if sparsity.dense:
+            continue
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            raise UnsupportedLayer(f"{name!r} is a {type(module).__name__}; only Conv2d and Linear layers are pruned")
+        targets.append(Target(name, module, sparsity))
+    return targets
+
+
+def _structural(target: Target) -> bool:
+    scheme = target.sparsity.scheme
+    return scheme.removes_filters or scheme.removes_channels
+
+
+def _groups(module: Prunable) -> int:
+    return module.groups if isinstance(module, nn.Conv2d) else 1
+
+
+def _group_shape(module: Prunable) -> tuple[int, ...]:
+    """Shape of the weight of one convolution group: sparsity never straddles groups."""
+    return (module.weight.shape[0] // _groups(module), *module.weight.shape[1:])
