@@ -60,9 +60,9 @@ class FilterVector(Family):
         planar = spec.in_channels <= PLANAR_CHANNELS
         touched = activation_bytes(spec)
         for vectors in range(1, 9):
-            if filter_blocks % vectors:
+            most = min(target.accumulators // vectors, (target.registers - 1) // vectors - 1)
+            if filter_blocks % vectors or most < 1:
                 continue
-            most = min(target.accumulators // vectors, target.registers - vectors - 1)
             for unroll in (1,) if planar else (1, 2, 4):
                 share = kept_share(spec, vectors * target.vector, unroll)
                 channels = spec.in_channels if unroll == 1 else -(-spec.in_channels // unroll)
