@@ -74,11 +74,11 @@ def shrink(model: nn.Module, example_inputs: Inputs) -> ShrinkReport:
 
 
 def _refuse_opaque(followed: Trace, removed: Tensor) -> None:
-    for node, ids in followed.opaque:
-        count = int(removed[followed.sets(ids)].sum())
+    for opaque in followed.opaque:
+        count = int(removed[followed.sets(opaque.ids)].sum())
         if count:
             raise ShrinkRefused(
-                f"{count} of {len(ids)} channels have no influence and could go, but they meet {describe(node)}, which "
+                f"{count} channels have no influence and could go, but they meet {describe(opaque.node)}, which "
                 "channels cannot be followed through. Leave the layers around it dense, or replace the operation. "
                 "The model is unchanged."
             )

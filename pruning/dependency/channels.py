@@ -43,6 +43,21 @@ class Norm:
     ids: Tensor
 
 
+@dataclass(frozen=True)
+class Opaque:
+    """An operation that channels cannot be followed through: what enters it and, if it has an axis 1, what leaves."""
+
+    node: Node
+    read: tuple[Channels, ...]
+    made: Channels | None
+
+    @property
+    def ids(self) -> Tensor:
+        """All ids that it touches."""
+        touched = (*self.read, self.made) if self.made is not None else self.read
+        return torch.cat([torch.zeros(0, dtype=torch.int64), *(channels.ids for channels in touched)])
+
+
 class Trace:
     """The channels of a network after all its operations were followed (see `tracing.trace`)."""
 
@@ -55,8 +70,7 @@ class Trace:
         """Ids of what the network is given."""
         self.network_outputs: list[Tensor] = []
         """Ids of what the network returns."""
-        self.opaque: list[tuple[Node, Tensor]] = []
-        """Operations that channels cannot be followed through, and the ids that enter or leave them."""
+        self.opaque: list[Opaque] = []
         self._parents: list[int] = []
         self._of_module: dict[str, tuple[Tensor, Tensor]] = {}
 

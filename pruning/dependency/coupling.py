@@ -23,7 +23,7 @@ class Coupling:
         self._depthwise = {layer.name for layer in trace.layers if layer.depthwise}
         self._given = trace.marked(trace.network_inputs)
         self._returned = trace.marked(trace.network_outputs)
-        self._opaque = [(describe(node), trace.marked([ids])) for node, ids in trace.opaque]
+        self._opaque = [(describe(opaque.node), trace.marked([opaque.ids])) for opaque in trace.opaque]
 
     def reads_network_input(self, name: str) -> bool:
         """Whether the layer is the first on its path."""

@@ -8,14 +8,16 @@ from pruning.dependency.channels import Layer, Trace
 def removable(trace: Trace) -> Tensor:
     """Bool [trace.size]: coupled sets that can be taken out without a change of the function.
 
-    A set has to stay if the network is given it or returns it, or if a layer whose own output has to stay reads one
-    of its channels with a non-zero weight while that channel is not constantly zero. Every layer keeps at least one
-    input and one output, and grouped convolutions keep equally many in each group.
+    A set has to stay if the network is given it or returns it, or if one of its channels is not constantly zero and
+    is read: with a non-zero weight by a layer whose own output has to stay, or by an opaque operation. Every layer
+    keeps at least one input and one output, and grouped convolutions keep equally many in each group.
     """
-    alive = trace.marked([*trace.network_inputs, *trace.network_outputs])
+    read = [channels.ids[channels.constant != 0] for opaque in trace.opaque for channels in opaque.read]
+    alive = trace.marked([*trace.network_inputs, *trace.network_outputs, *read])
     _spread(trace, alive)
     _balance(trace, alive)
-    return ~alive
+    of_layers = trace.marked(channels.ids for layer in trace.layers for channels in (layer.inputs, layer.outputs))
+    return of_layers & ~alive
 
 
 def _spread(trace: Trace, alive: Tensor) -> None:

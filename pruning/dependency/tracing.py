@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.fx import Node
 
-from pruning.dependency.channels import Channels, Trace
+from pruning.dependency.channels import Channels, Opaque, Trace
 from pruning.dependency.graph import Graph, Inputs, capture
 from pruning.dependency.operators import HANDLERS
 
@@ -33,11 +33,10 @@ def _follow(trace: Trace, node: Node) -> None:
     handler = HANDLERS.get(node.target)
     channels = handler(trace, node) if handler else None
     if channels is None:
-        trace.opaque += [(node, trace.values[value].ids) for value in _read(trace, node)]
         channels = _unknown(trace, node)
+        trace.opaque.append(Opaque(node, tuple(trace.values[value] for value in _read(trace, node)), channels))
         if channels is None:
             return
-        trace.opaque.append((node, channels.ids))
     trace.values[node] = channels
     changed = node.args[0] if node.args else None
     if _in_place(node) and isinstance(changed, Node):
