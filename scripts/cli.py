@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 
 from scripts.console import errors, show_error
 from scripts.errors import UnknownStage
-from scripts.job import COMMANDS, STAGES, run_command
 from scripts.machine import npas_version
+from scripts.stages import COMMANDS, STAGES
 
 _DEBUG = "NPAS_DEBUG"
 _PACKAGES = ("pruning", "training", "compiler", "latency_model", "supernet", "search", "scripts")
@@ -55,8 +55,10 @@ def _hydra(command: str, overrides: Sequence[str]) -> None:
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def task(config: DictConfig) -> None:
+        from scripts import job  # with torch and all, which --help does not wait for
+
         try:
-            run_command(command, config)
+            job.run_command(command, config)
         except Exception as error:
             raised.append(error)
 

@@ -22,9 +22,7 @@ class RecordCorrupt(ScriptError):
     """A JSON file that a stage wrote and that does not hold what it should."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(
-            f"{path} is not what npas wrote: {reason}. Next: move the file away; the stage that writes it then runs again."
-        )
+        super().__init__(f"{path} is not what npas wrote: {reason}. Next: move it away; its stage then runs again.")
 
 
 class RunDirectoryBusy(ScriptError):
@@ -32,8 +30,8 @@ class RunDirectoryBusy(ScriptError):
 
     def __init__(self, run_dir: Path, holder: str) -> None:
         super().__init__(
-            f"{run_dir} is in use by process {holder or 'unknown'}. Next: wait for it, or give this run another directory: "
-            "run_dir=runs/another."
+            f"{run_dir} is in use by process {holder or 'unknown'}. Next: wait for it, or give this "
+            "run another directory: run_dir=runs/another."
         )
 
 

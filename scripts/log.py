@@ -7,6 +7,8 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+import optuna
+
 
 class JsonLines(logging.Formatter):
     """A log record as one line of JSON: time (UTC, ISO 8601), level, logger, message, and traceback if there is one."""
@@ -32,4 +34,6 @@ def log_to(path: Path) -> logging.Handler:
     root.addHandler(handler)
     logging.getLogger("npas").setLevel(logging.INFO)
     logging.captureWarnings(True)
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
     return handler

@@ -7,15 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from scripts.files import read_json
-from scripts.job import STAGES
 from scripts.machine import describe_machine
 from scripts.metrics import Metrics
-from scripts.stage import Record
+from scripts.run_directory import Record
+from scripts.stages import STAGES
+from scripts.trials import finished_trials
 from search import pareto_front
 
 
@@ -50,7 +50,7 @@ class Contents:
             config=config,
             dense=Metrics.read(run_dir / "dense" / "metrics.json"),
             winners=tuple(Metrics.read(path) for path in numbered),
-            trials=_trials(run_dir / "study.db"),
+            trials=finished_trials(run_dir / "study.db"),
             networks=pd.DataFrame(checked["networks"]),
             accuracy=pd.DataFrame(checked["kernels"]),
             shortlist=pd.DataFrame(read_json(run_dir / "shortlist.json")),
@@ -92,18 +92,3 @@ class Contents:
             return None
         correlation = float(frame[0].rank().corr(frame[1].rank()))
         return None if pd.isna(correlation) else correlation
-
-
-def _trials(study_file: Path) -> pd.DataFrame:
-    storage = f"sqlite:///{study_file}"
-    (name,) = optuna.get_all_study_names(storage)
-    finished = optuna.load_study(study_name=name, storage=storage).get_trials(
-        deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)
-    )
-    return pd.DataFrame(
-        {
-            "number": [trial.number for trial in finished],
-            "accuracy": [trial.user_attrs["accuracy"] for trial in finished],
-            "predicted_ms": [trial.user_attrs["predicted_ms"] for trial in finished],
-        }
-    )

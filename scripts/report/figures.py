@@ -25,17 +25,14 @@ def pareto(contents: Contents) -> bytes:
         axes.plot(
             [winner.measured_ms, winner.onnxruntime_ms], [winner.test_accuracy] * 2, color=_FAINT, lw=0.8, zorder=1
         )
-    _points(axes, [w for w in contents.winners if w.within_budget], "o", _OURS, "found, compiled by npas")
-    _points(axes, [w for w in contents.winners if not w.within_budget], "o", "none", "found, over budget when measured")
-    front = sorted(contents.pareto, key=lambda winner: winner.measured_ms)
-    axes.plot(
-        [w.measured_ms for w in front],
-        [w.test_accuracy for w in front],
-        color=_OURS,
-        lw=1.2,
-        label="Pareto set",
-        zorder=2,
+    front = {winner.name for winner in contents.pareto}
+    groups = (
+        ("Pareto set", _OURS, [w for w in contents.winners if w.name in front]),
+        ("found, within budget", "#b9d8cc", [w for w in contents.winners if w.within_budget and w.name not in front]),
+        ("found, over budget when measured", "white", [w for w in contents.winners if not w.within_budget]),
     )
+    for label, face, winners in groups:
+        _points(axes, winners, face, label)
     axes.plot(dense.measured_ms, dense.test_accuracy, "*", ms=15, color=_DENSE, label="dense, compiled by npas")
     axes.plot(
         [w.onnxruntime_ms for w in contents.winners],
@@ -95,13 +92,13 @@ def prediction(contents: Contents) -> bytes:
     return _png(figure)
 
 
-def _points(axes: Axes, winners: list[Metrics], marker: str, face: str, label: str) -> None:
+def _points(axes: Axes, winners: list[Metrics], face: str, label: str) -> None:
     if not winners:
         return
     axes.plot(
         [winner.measured_ms for winner in winners],
         [winner.test_accuracy for winner in winners],
-        marker,
+        "o",
         ms=8,
         mec=_OURS,
         mfc=face,

@@ -25,7 +25,7 @@ def page(contents: Contents, run_dir: Path) -> str:
         next_steps=next_steps(contents, run_dir),
         sites=site_rows(contents.best) if contents.best else [],
         best_trial=contents.trials["accuracy"].max(),
-        accuracy=contents.accuracy.to_dict("records"),
+        accuracy=contents.accuracy.astype(object).where(contents.accuracy.notna(), None).to_dict("records"),
         held_out=_held_out(contents),
         pareto=_picture(figures.pareto(contents)),
         progress=_picture(figures.progress(contents)),

@@ -24,10 +24,10 @@ def summary(contents: Contents) -> str:
     if best is None:
         return f"{start} No network that was found meets it when measured."
     return (
-        f"{start} {len(contents.feasible)} of {len(contents.winners)} networks that were fine-tuned meet it by measurement, "
-        f"and {len(contents.pareto)} of them are better than every other one in accuracy or in latency. The best one "
-        f"(network {best.name}) takes {best.measured_ms:.3f} ms and gets {best.test_accuracy:.2f} % right: "
-        f"{best.dense_ms / best.measured_ms:.2f}× as fast as the dense network compiled in the same way, and "
+        f"{start} {len(contents.feasible)} of {len(contents.winners)} networks that were fine-tuned meet it by "
+        f"measurement, and {len(contents.pareto)} of them are better than every other one in accuracy or in latency. "
+        f"The best one (network {best.name}) takes {best.measured_ms:.3f} ms and gets {best.test_accuracy:.2f} % "
+        f"right: {best.dense_ms / best.measured_ms:.2f}× as fast as the dense network compiled in the same way, and "
         f"{best.onnxruntime_dense_ms / best.measured_ms:.2f}× as fast as ONNX Runtime on the dense network."
     )
 
@@ -41,13 +41,14 @@ def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
     """(what for, command) pairs."""
     best = contents.best or contents.dense
     folder = run_dir / ("dense" if best is contents.dense else f"winners/{best.name}")
+    again = f"npas search data={contents.config.data.name}"
     return [
         ("run the best network from Python", f'compiled = load_compiled("{folder}"); logits = compiled(image)'),
         ("run it in any other runtime", f"{folder}/model.onnx"),
-        ("ask for a faster one", f"npas search data={contents.config.data.name} budget=35% run_dir={run_dir}-35"),
+        ("ask for a faster one", f"{again} budget=35% run_dir={run_dir}-35"),
         (
             "compare with a baseline search",
-            f"npas search data={contents.config.data.name} search=random run_dir={run_dir}-random",
+            f"{again} search=random run_dir={run_dir}-random",
         ),
     ]
 
@@ -75,7 +76,7 @@ def _winner_shortfalls(contents: Contents) -> Iterator[str]:
 
 
 def _prediction_shortfalls(contents: Contents) -> Iterator[str]:
-    within = contents.accuracy.set_index("op")["within_10_percent"].get("all")
+    within = contents.accuracy.set_index("op")["within_10"].get("all")
     if within is not None and within < WANTED_WITHIN_TEN:
         yield (
             f"The latency predictor is within 10 % on {within:.0f} % of the kernels that it never saw; "
@@ -84,8 +85,8 @@ def _prediction_shortfalls(contents: Contents) -> Iterator[str]:
     rejected = contents.shortlist[~contents.shortlist["within_budget"].astype(bool)]
     if len(rejected):
         yield (
-            f"{len(rejected)} of {len(contents.shortlist)} candidates that were predicted within the budget were over it "
-            "when measured, and were left out before fine-tuning."
+            f"{len(rejected)} of {len(contents.shortlist)} candidates that were predicted within the budget were over "
+            "it, or too close to it, when measured, and were left out before fine-tuning."
         )
     correlation = contents.fine_tuning_rank_correlation
     if correlation is not None and correlation < 0.5:

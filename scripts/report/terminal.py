@@ -10,21 +10,18 @@ from scripts.report.contents import Contents
 
 def table(contents: Contents) -> Table:
     """Dense network and winners with measured latencies; the best one in bold, those over budget dimmed."""
-    table = Table(
-        title=f"{contents.config.data.name}, budget {contents.config.budget} = {contents.dense.budget_ms:.3f} ms"
-    )
-    table.add_column("network")
+    config = contents.config
+    table = Table(title=f"{config.data.name}, budget {config.budget} = {contents.dense.budget_ms:.3f} ms")
+    table.add_column("network", no_wrap=True)
     for heading in (
-        "test\naccuracy, %",
+        "test\n%",
         "measured\nms",
-        "share of\ndense, %",
-        "meets\nbudget",
-        "predicted\nms",
-        "ONNX Runtime,\nthis network, ms",
-        "ONNX Runtime,\ndense, ms",
-        "parameters",
+        "of dense\n%",
+        "within\nbudget",
+        "the same in ONNX\nRuntime, ms",
+        "times as fast as\nONNX Runtime dense",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for network in (contents.dense, *contents.winners):
         table.add_row(*_cells(network), style=_style(network, contents))
     return table
@@ -38,10 +35,8 @@ def _cells(network: Metrics) -> tuple[str, ...]:
         f"{network.measured_ms:.3f}",
         f"{100 * network.measured_ms / network.dense_ms:.0f}",
         "–" if dense else "yes" if network.within_budget else "no",
-        "–" if network.predicted_ms is None else f"{network.predicted_ms:.3f}",
         f"{network.onnxruntime_ms:.3f}",
-        f"{network.onnxruntime_dense_ms:.3f}",
-        f"{network.parameters:,}",
+        f"{network.onnxruntime_dense_ms / network.measured_ms:.2f}×",
     )
 
 

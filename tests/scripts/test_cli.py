@@ -6,13 +6,14 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from scripts import cli
+from scripts import cli, inputs, job
 from scripts.errors import NoWinner, RunDirectoryBusy
-from scripts.job import COMMANDS, STAGES, run_command
 from scripts.lock import held
 from scripts.log import log_to
+from scripts.stages import COMMANDS, STAGES
 
 
 def configuration(*overrides):
@@ -24,7 +25,7 @@ def configuration(*overrides):
 def calls(monkeypatch):
     """What `run_command` is called with instead of running anything."""
     called = []
-    monkeypatch.setattr(cli, "run_command", lambda command, config: called.append((command, config)))
+    monkeypatch.setattr(job, "run_command", lambda command, config: called.append((command, config)))
     monkeypatch.setattr(sys, "argv", ["npas"])
     return called
 
@@ -38,7 +39,7 @@ def fails(monkeypatch):
         def run(command, config):
             raise error
 
-        monkeypatch.setattr(cli, "run_command", run)
+        monkeypatch.setattr(job, "run_command", run)
 
     return install
 
@@ -132,8 +133,6 @@ def test_every_value_that_a_stage_reads_is_in_the_configuration():
 def test_every_option_of_every_group_composes():
     with initialize_config_module("conf", version_base="1.3"):
         for group in ("data", "space", "device", "search", "pruning", "training", "cluster"):
-            from hydra.core.global_hydra import GlobalHydra
-
             options = GlobalHydra.instance().config_loader().get_group_options(group)
             assert options, group
             for option in options:
@@ -219,22 +218,27 @@ def test_the_log_has_a_json_object_a_line(tmp_path):
 def test_a_command_runs_what_it_needs_in_its_run_directory(tmp_path, monkeypatch):
     ran = []
     config = configuration(f"run_dir={tmp_path / 'run'}")
-    for module in ("scripts.inputs", *(f"scripts.{stage.name}" for stage in STAGES)):
-        monkeypatch.setitem(sys.modules, module, _Fake(module, ran))
-    run_command("supernet", config)
-    assert ran == ["scripts.inputs:check", "scripts.supernet"]
+    monkeypatch.setattr(inputs, "check", lambda config: ran.append("check"))
+    for stage in STAGES:
+        monkeypatch.setitem(sys.modules, f"scripts.{stage.name}", _Fake(stage.name, ran))
+    job.run_command("supernet", config)
+    assert ran == ["check", "supernet"]
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").budget == "50%"
 
 
 class _Fake:
     """Stands for any stage's module; notes that it ran."""
 
-    def __init__(self, module, ran):
-        self.module = module
+    def __init__(self, stage, ran):
+        self.stage = stage
         self.ran = ran
 
-    def check(self, config):
-        self.ran.append(f"{self.module}:check")
-
     def run(self, config, run_dir):
-        self.ran.append(self.module)
+        self.ran.append(self.stage)
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from scripts.cli import main; main(['--help']); print('torch' in sys.modules)"
+    root = os.path.dirname(os.path.dirname(cli.__file__))
+    shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "False"

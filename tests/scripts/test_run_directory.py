@@ -4,7 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from scripts.errors import RecordCorrupt
-from scripts.stage import Record, RunDirectory, Stage, needed
+from scripts.run_directory import Record, RunDirectory
+from scripts.stage import Stage, needed
 
 
 class House:

@@ -1,0 +1,72 @@
+"""Second stage: fit the latency predictor, and say how good it is on what it never saw."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+from rich.table import Table
+
+from latency_model import KernelStore, LatencyPredictor
+from scripts import inputs
+from scripts.console import console
+from scripts.files import read_json, write_json
+from search import kernel_specs
+from supernet import Candidate
+
+
+def run(config: DictConfig, run_dir: Path) -> None:
+    """Write `predictor/`, with `accuracy.json` in it for kernels and networks that were held out of every fit."""
+    device = inputs.device(config)
+    space = inputs.space(config, inputs.dataset(config))
+    table = KernelStore(run_dir / "kernels.parquet").table(device.environment().fingerprint)
+    predictor = LatencyPredictor.fit(table, device, seed=config.seed)
+    networks: list[dict[str, Any]] = read_json(run_dir / "networks.json")
+    specs = [kernel_specs(space, Candidate.from_json(row["candidate"])) for row in networks]
+    # The first two are the ends of the range; every other one judges.
+    held_out = [index >= 2 and index % 2 == 1 for index in range(len(networks))]
+    fitted = [index for index, held in enumerate(held_out) if not held]
+    predictor.fit_networks([specs[i] for i in fitted], [networks[i]["measured_ms"] for i in fitted])
+    predictor.save(run_dir / "predictor")
+    kernels = predictor.accuracy(table)
+    rows = [
+        {
+            "candidate": row["candidate"],
+            "measured_ms": row["measured_ms"],
+            "predicted_ms": prediction.mean_ms,
+            "lower_ms": prediction.lower_ms,
+            "upper_ms": prediction.upper_ms,
+            "held_out": held,
+        }
+        for row, prediction, held in zip(networks, map(predictor.predict_network, specs), held_out, strict=True)
+    ]
+    write_json(run_dir / "predictor" / "accuracy.json", {"kernels": _records(kernels), "networks": rows})
+    unseen = [index for index, held in enumerate(held_out) if held]
+    whole = predictor.network_accuracy([specs[i] for i in unseen], [networks[i]["measured_ms"] for i in unseen])
+    _print(pd.concat([kernels, whole.assign(op="whole networks")]))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, which has no NaN: what is unknown is null."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")
+    ]
+
+
+def _print(accuracy: pd.DataFrame) -> None:
+    table = Table(title="latency predictor on kernels and networks it never saw")
+    table.add_column("")
+    for column in accuracy.columns[1:]:
+        table.add_column(str(column).replace("_", " "), justify="right")
+    for row in accuracy.itertuples(index=False):
+        table.add_row(str(row[0]), *("–" if pd.isna(value) else f"{value:.3g}" for value in row[1:]))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    from scripts.cli import main
+
+    main(["predictor", *sys.argv[1:]])

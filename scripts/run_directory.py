@@ -1,0 +1,141 @@
+"""A run directory: which stages are skipped, which go on, and where old outputs go.
+
+A record `stages/<name>.json` holds the fingerprint of what a stage was run with: the part of the configuration that
+it reads, and the fingerprints of the stages before it. An equal fingerprint means that the outputs still hold
+(finished) or can be gone on with (interrupted). Outputs of any other fingerprint are moved to
+`previous/<fingerprint>/`, never deleted and never mixed with new ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from scripts.errors import RecordCorrupt
+from scripts.files import read_json, write_json
+from scripts.machine import npas_version
+from scripts.stage import Stage
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a stage in a run directory; `finished` is None while it runs and after it was interrupted.
+
+    `seconds` adds up over interrupted runs that ended in order; times are UTC, ISO 8601.
+    """
+
+    stage: str
+    fingerprint: str
+    upstream: dict[str, str]
+    npas: str
+    started: str
+    finished: str | None = None
+    seconds: float = 0.0
+
+    @staticmethod
+    def path(run_dir: Path, stage: str) -> Path:
+        return run_dir / "stages" / f"{stage}.json"
+
+    @classmethod
+    def read(cls, run_dir: Path, stage: str) -> Record | None:
+        """The record of `stage`, None where it never ran; `RecordCorrupt` for a damaged file."""
+        path = cls.path(run_dir, stage)
+        if not path.exists():
+            return None
+        try:
+            return cls(**read_json(path))
+        except TypeError as error:
+            raise RecordCorrupt(path, str(error)) from error
+
+    def write(self, run_dir: Path) -> None:
+        write_json(self.path(run_dir, self.stage), asdict(self))
+
+
+class RunDirectory:
+    """The book-keeping of one run directory: what is skipped, gone on with, run anew, or moved to `previous/`."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self.path = path
+        self._say = say
+
+    def perform(self, stages: Sequence[Stage], config: DictConfig, wanted: Collection[str]) -> None:
+        """Run the `wanted` of `stages` (all of the job's, in order), each once, and set aside what no longer holds."""
+        fingerprints: dict[str, str] = {}
+        for stage in stages:
+            if stage.name in wanted:
+                fingerprints[stage.name] = stage.fingerprint(config, fingerprints)
+        for stage in stages:
+            self._set_aside(stage, fingerprints)
+        for stage in stages:
+            if stage.name in wanted:
+                self._perform(stage, config, fingerprints)
+
+    def _set_aside(self, stage: Stage, fingerprints: Mapping[str, str]) -> None:
+        record = Record.read(self.path, stage.name)
+        present = [self.path / output for output in stage.outputs if (self.path / output).exists()]
+        if record is None:
+            if not present or stage.name not in fingerprints:
+                return
+            reason = "that no record tells the origin of"
+        elif stage.name in fingerprints:
+            if record.fingerprint == fingerprints[stage.name]:
+                return
+            reason = "of another configuration"
+        else:
+            if all(fingerprints.get(name, found) == found for name, found in record.upstream.items()):
+                return
+            reason = "of an earlier stage that changed"
+        self._move(stage, record, present, reason)
+
+    def _move(self, stage: Stage, record: Record | None, present: Sequence[Path], reason: str) -> None:
+        name = record.fingerprint if record else "unknown"
+        target = _unused(self.path / "previous" / name)
+        (target / "stages").mkdir(parents=True)
+        for path in present:
+            moved = target / path.relative_to(self.path)
+            moved.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, moved)
+        if record:
+            os.replace(Record.path(self.path, stage.name), Record.path(target, stage.name))
+        self._say(f"{stage.name}: outputs {reason} moved to {target}")
+
+    def _perform(self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str]) -> None:
+        fingerprint = fingerprints[stage.name]
+        record = Record.read(self.path, stage.name)
+        missing = [output for output in stage.outputs if not (self.path / output).exists()]
+        if record and record.finished:
+            if not missing:
+                self._say(f"{stage.name}: done before, skipped")
+                return
+            self._say(f"{stage.name}: {', '.join(missing)} missing, runs again")
+        elif record:
+            self._say(f"{stage.name}: goes on where it was stopped")
+        else:
+            self._say(f"{stage.name}: {stage.about}")
+        spent = record.seconds if record and not record.finished else 0.0
+        upstream = {name: fingerprints[name] for name in stage.after}
+        record = Record(stage.name, fingerprint, upstream, npas_version(), _now(), seconds=spent)
+        record.write(self.path)
+        start = time.perf_counter()
+        try:
+            stage.run(config, self.path)
+        except BaseException:
+            replace(record, seconds=spent + time.perf_counter() - start).write(self.path)
+            raise
+        replace(record, finished=_now(), seconds=spent + time.perf_counter() - start).write(self.path)
+
+
+def _unused(path: Path) -> Path:
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,116 @@
+"""A finished run directory made by hand: small, and with every case that a report has to tell."""
+
+import json
+
+import numpy as np
+import optuna
+from omegaconf import OmegaConf
+
+from scripts.metrics import KernelTime, Metrics
+from scripts.run_directory import Record
+
+CANDIDATE = ("conv3x3|block_punched(16x1)|5", "skip|dense|1", "dw3x3_pw|filter(8)|2")
+DENSE = ("conv3x3|dense|1",) * 3
+KERNELS = (
+    KernelTime("", "pack", "pack", "", "", 2.0),
+    KernelTime("stem.conv1", "conv", "first", "4x16", "", 10.0),
+    KernelTime("sites.0.conv1", "conv", "block_punched", "8x16", "", 30.0),
+    KernelTime("sites.2.conv1", "depthwise", "depthwise", "1x16", "", 8.0),
+    KernelTime("sites.2.conv2", "conv", "dense", "4x16", "sparse would be slower: 12 weights a group", 20.0),
+    KernelTime("classifier", "linear", "dense", "1x16", "", 5.0),
+)
+
+
+def metrics(name, **changes):
+    values = {
+        "name": name,
+        "candidate": CANDIDATE,
+        "validation_accuracy": 98.0,
+        "test_accuracy": 97.5,
+        "supernet_accuracy": 95.0,
+        "predicted_ms": 0.40,
+        "predicted_lower_ms": 0.37,
+        "predicted_upper_ms": 0.44,
+        "measured_ms": 0.41,
+        "measured_spread": 0.02,
+        "budget_ms": 0.5,
+        "dense_ms": 1.0,
+        "dense_test_accuracy": 98.2,
+        "onnxruntime_ms": 0.8,
+        "onnxruntime_spread": 0.03,
+        "onnxruntime_dense_ms": 1.6,
+        "parameters": 120_000,
+        "dense_parameters": 400_000,
+        "onnx_bytes": 500_000,
+        "dense_onnx_bytes": 1_600_000,
+        "epochs": 12,
+        "kernels": KERNELS,
+    }
+    return Metrics(**{**values, **changes})
+
+
+def dense():
+    return metrics(
+        "dense",
+        candidate=DENSE,
+        validation_accuracy=98.6,
+        test_accuracy=98.2,
+        supernet_accuracy=None,
+        measured_ms=1.0,
+        onnxruntime_ms=1.6,
+        parameters=400_000,
+        onnx_bytes=1_600_000,
+    )
+
+
+WINNERS = (
+    metrics("1"),
+    metrics("2", validation_accuracy=97.0, test_accuracy=98.1, measured_ms=0.3, supernet_accuracy=90.0),
+    metrics("3", validation_accuracy=96.0, test_accuracy=96.0, measured_ms=0.2, supernet_accuracy=89.0),
+    metrics("4", validation_accuracy=96.5, test_accuracy=96.9, measured_ms=0.45, supernet_accuracy=91.0),
+    metrics("5", validation_accuracy=98.4, test_accuracy=98.0, measured_ms=0.52, supernet_accuracy=96.0),
+)
+
+
+def write_run(run_dir, winners=WINNERS, reference=None, within_10=91.0):
+    """All files that the report reads."""
+    (reference or dense()).write(run_dir / "dense" / "metrics.json")
+    for winner in winners:
+        winner.write(run_dir / "winners" / winner.name / "metrics.json")
+    (run_dir / "config.yaml").write_text(
+        OmegaConf.to_yaml({"data": {"name": "digits"}, "space": {"name": "tiny"}, "budget": "50%"})
+    )
+    networks = [
+        {
+            "candidate": "[]",
+            "predicted_ms": 0.2 + 0.1 * index,
+            "lower_ms": 0.18 + 0.09 * index,
+            "upper_ms": 0.22 + 0.11 * index,
+            "measured_ms": (0.2 + 0.1 * index) * (1.04 if index % 4 else 1.2),
+            "held_out": index % 2 == 1 or index == 4,
+        }
+        for index in range(8)
+    ]
+    kernels = [
+        {"op": "all", "count": 80, "within_5": 70.0, "within_10": within_10, "rmspe": 6.0, "spearman": 0.99},
+        {"op": "pack", "count": 1, "within_5": 100.0, "within_10": 100.0, "rmspe": 1.0, "spearman": None},
+    ]
+    (run_dir / "predictor").mkdir()
+    (run_dir / "predictor" / "accuracy.json").write_text(json.dumps({"kernels": kernels, "networks": networks}))
+    shortlist = [{"candidate": "[]", "within_budget": True, "measured_ms": 0.4, "winner": 1}] * len(winners)
+    shortlist.append({"candidate": "[]", "within_budget": False, "measured_ms": 0.6, "winner": None})
+    (run_dir / "shortlist.json").write_text(json.dumps(shortlist))
+    Record("search", "0123456789ab", {}, "0.1", "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:40+00:00", 100.0).write(
+        run_dir
+    )
+    _write_study(run_dir / "study.db")
+
+
+def _write_study(path):
+    study = optuna.create_study(study_name="npas", storage=f"sqlite:///{path}", direction="maximize")
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        accuracy = float(80 + number + rng.normal())
+        attributes = {"candidate": json.dumps(CANDIDATE), "accuracy": accuracy, "predicted_ms": 0.2 + 0.02 * number}
+        study.add_trial(optuna.trial.create_trial(value=accuracy, user_attrs=attributes))
+    study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))

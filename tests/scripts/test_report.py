@@ -1,0 +1,159 @@
+import base64
+import importlib.util
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from scripts import report
+from scripts.errors import RecordCorrupt
+from scripts.metrics import Metrics
+from scripts.report.contents import Contents
+from scripts.report.sites import site_rows
+from scripts.report.statements import next_steps, shortfalls, summary
+
+_specification = importlib.util.spec_from_file_location("made_run", Path(__file__).with_name("made_run.py"))
+made = importlib.util.module_from_spec(_specification)
+_specification.loader.exec_module(made)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    made.write_run(tmp_path)
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Text, pictures and references of an HTML page; unclosed tags are noted."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.text = ""
+        self.pictures = []
+        self.references = []
+        self.open = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.references += [attributes[key] for key in ("src", "href") if key in attributes]
+        if tag == "img":
+            self.pictures.append(attributes)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_metrics_are_read_as_written(tmp_path):
+    winner = made.WINNERS[0]
+    winner.write(tmp_path / "metrics.json")
+    assert Metrics.read(tmp_path / "metrics.json") == winner
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"within_budget": true, "kernels": [], "candidate": []}'])
+def test_damaged_metrics_are_named(tmp_path, content):
+    path = tmp_path / "metrics.json"
+    path.write_text(content)
+    with pytest.raises(RecordCorrupt, match=re.escape(str(path))):
+        Metrics.read(path)
+
+
+def test_the_best_is_chosen_by_validation_data_within_the_budget(run_dir):
+    contents = Contents.read(run_dir)
+    # 5 is more accurate and over budget, 2 is better on test data
+    assert contents.best.name == "1"
+    assert [winner.name for winner in contents.feasible] == ["1", "2", "4", "3"]
+    assert sorted(winner.name for winner in contents.pareto) == ["1", "2", "3"]
+
+
+def test_only_finished_trials_are_shown(run_dir):
+    assert Contents.read(run_dir).trials["number"].tolist() == list(range(12))
+
+
+def test_rank_correlation_of_fast_evaluation_and_fine_tune(run_dir):
+    # fast: 95 90 89 91 96; fine-tuned: 98 97 96 96.5 98.4 -> one swap of neighbours in five ranks
+    assert Contents.read(run_dir).fine_tuning_rank_correlation == pytest.approx(1 - 6 * 2 / (5 * 24))
+
+
+def test_the_summary_has_the_figures_that_matter(run_dir):
+    text = summary(Contents.read(run_dir))
+    assert "4 of 5 networks" in text
+    assert f"{1.0 / 0.41:.2f}× as fast as the dense network" in text
+    assert f"{1.6 / 0.41:.2f}× as fast as ONNX Runtime" in text
+
+
+def test_what_was_not_achieved_is_said(run_dir):
+    said = shortfalls(Contents.read(run_dir))
+    assert "Network 5 was predicted within the budget and measured 4.0 % over it." in said
+    assert any("1 of 6 candidates" in sentence for sentence in said)
+    assert any("sparse would be slower" in sentence for sentence in said)
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"winners": made.WINNERS[:1]}, "Only 1 networks of the Pareto set"),
+        ({"within_10": 60.0}, "within 10 % on 60 %"),
+        ({"winners": [made.metrics("1", test_accuracy=90.0)]}, "8.20 points below the dense one"),
+        ({"winners": [made.metrics("1", onnxruntime_ms=0.1)]}, "ONNX Runtime runs these networks faster"),
+        ({"reference": made.metrics("dense", onnxruntime_ms=0.2)}, "ONNX Runtime runs the dense network 2.05×"),
+    ],
+)
+def test_each_goal_that_is_missed_is_said(tmp_path, changes, expected):
+    made.write_run(tmp_path, **changes)
+    assert any(expected in sentence for sentence in shortfalls(Contents.read(tmp_path)))
+
+
+def test_a_run_without_any_network_within_the_budget_still_has_a_report(tmp_path):
+    made.write_run(tmp_path, winners=[made.metrics("1", measured_ms=0.7)])
+    report.run(OmegaConf.load(tmp_path / "config.yaml"), tmp_path)
+    assert "No network that was found meets it" in (tmp_path / "report.html").read_text()
+
+
+def test_sites_in_order_with_what_they_cost():
+    rows = site_rows(made.metrics("1"))
+    assert [row.where for row in rows] == ["pack", "stem.conv1", "site 0", "site 1", "site 2", "classifier"]
+    assert rows[2].scheme == "block_punched(16x1)"
+    assert rows[2].rate == "5"
+    assert rows[3].forms == "no kernel"
+    assert rows[4].measured_us == 28.0
+    assert rows[4].forms == "depthwise 1x16, dense 4x16"
+    assert sum(row.share for row in rows) == pytest.approx(100)
+
+
+def test_the_page_is_whole_and_loads_nothing(run_dir, capsys):
+    report.run(OmegaConf.load(run_dir / "config.yaml"), run_dir)
+    page = Page((run_dir / "report.html").read_text())
+    assert page.open == []
+    assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
+    assert len(page.pictures) == 3
+    for picture in page.pictures:
+        assert picture["alt"]
+        image = Image.open(BytesIO(base64.b64decode(picture["src"].partition(",")[2])))
+        assert image.width >= 600
+        assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 10
+    assert Image.open(run_dir / "pareto.png").format == "PNG"
+    for heading in ("Accuracy against measured latency", "What was not achieved", "site by site", "Words", "Machine"):
+        assert heading in page.text
+    assert "nan" not in page.text.lower().replace("dominan", "")
+    assert "None" not in page.text
+    shown = capsys.readouterr().out
+    assert "digits, budget 50%" in shown
+    assert "report.html" in shown
+
+
+def test_next_steps_name_files_of_the_best_network(run_dir):
+    commands = [command for _, command in next_steps(Contents.read(run_dir), run_dir)]
+    assert any(str(run_dir / "winners" / "1" / "model.onnx") in command for command in commands)
