@@ -35,7 +35,9 @@ class DataCorrupt(TrainingError, ValueError):
     """A data file that is there but is not what its format or its checksum says."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}. Delete the file and load the dataset again, or replace it by a good copy.")
+        super().__init__(
+            f"{path}: {reason}. Put a good copy there, or delete what is there and load the dataset again."
+        )
         self.path = path
 
 

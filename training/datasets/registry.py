@@ -5,11 +5,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from training.data import Dataset
+from training.datasets.cifar10 import Cifar10
 from training.datasets.digits import Digits
+from training.datasets.fashion_mnist import FashionMnist
 from training.datasets.source import Source
 from training.errors import UnknownDataset
 
-SOURCES: Mapping[str, Source] = MappingProxyType({source.name: source for source in (Digits(),)})
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {source.name: source for source in (Digits(), FashionMnist(), Cifar10())}
+)
 
 
 def dataset_names() -> tuple[str, ...]:
