@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruning import Algorithm, Sparsity, make_algorithm
 from training import Dataset, Recipe, Split, evaluate, fit, load_checkpoint, save_checkpoint
 from training.errors import CheckpointCorrupt, CheckpointMismatch, TrainingDiverged
 
@@ -134,6 +135,34 @@ def test_resuming_gives_the_same_bits(few_digits: Dataset, make_cnn: MakeCnn, tm
     assert torch.equal(again.dual, hooks.dual)
     assert seen == list(range(stop + 1, 5))
     pd.testing.assert_frame_equal(history, expected, check_exact=True)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_resuming_under_a_pruning_algorithm_gives_the_same_bits(
+    few_digits: Dataset, make_cnn: MakeCnn, tmp_path: Path, finished: bool
+) -> None:
+    """While ADMM moves its targets, and later while its masks hold."""
+    path = tmp_path / "state.safetensors"
+    plan = {"3": Sparsity("block_punched(16x1)", 3.0)}
+
+    def prepared() -> tuple[nn.Module, Algorithm]:
+        model = make_cnn()
+        admm = make_algorithm("admm", model, plan, (few_digits.train.images[:2],), rho=[0.01, 0.1], epochs=2, period=1)
+        if finished:
+            admm.finish()
+        return model, admm
+
+    (straight, one), (broken, two), (resumed, three) = prepared(), prepared(), prepared()
+    expected = fit(straight, few_digits, QUICK, algorithm=one)
+    with pytest.raises(Killed):
+        fit(broken, few_digits, QUICK, algorithm=two, on_epoch=kill_after(3), checkpoint=path)
+    history = fit(resumed, few_digits, QUICK, algorithm=three, checkpoint=path)
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+    for model, algorithm in ((straight, one), (resumed, three)):
+        algorithm.finish()
+        kept = model.get_submodule("3").weight != 0
+        assert kept.sum() == algorithm.masks["3"].sum()
+    assert same(straight, resumed)
 
 
 def test_a_finished_training_is_only_read(few_digits: Dataset, make_cnn: MakeCnn, tmp_path: Path) -> None:
