@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from compiler.compile import compile_graph, compile_model, compile_specs
     from compiler.compiled import CompiledModel
     from compiler.errors import CompilerError
-    from compiler.kernels import Schedule, schedule
+    from compiler.kernels import Schedule
     from compiler.onnx_export import OnnxReport, export_onnx
     from compiler.runtime import Timing, pinned
+    from compiler.select import schedule
     from compiler.spec import KernelSpec
     from compiler.structure import structure_of
     from compiler.target import Target, find_target, local_target
@@ -26,9 +27,10 @@ _HOMES = {
     "compile": ("compile_graph", "compile_model", "compile_specs"),
     "compiled": ("CompiledModel",),
     "errors": ("CompilerError",),
-    "kernels": ("Schedule", "schedule"),
+    "kernels": ("Schedule",),
     "onnx_export": ("OnnxReport", "export_onnx"),
     "runtime": ("Timing", "pinned"),
+    "select": ("schedule",),
     "spec": ("KernelSpec",),
     "structure": ("structure_of",),
     "target": ("Target", "find_target", "local_target"),

@@ -53,19 +53,26 @@ def compile_graph(graph: Graph, device: str | Target = "local", threads: int = 1
 def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledModel:
     """Generate, compile and load the code of a plan; `spec_index` maps steps to the specs that were asked for."""
     target = plan.target
-    head, functions, main = header(target), [code.source for code in kernel_codes(plan)], driver(plan)
-    library = build_library(head, functions, main, target)
+    codes, head, main = kernel_codes(plan), header(target), driver(plan)
+    library = build_library([head + code.shared + code.source for code in codes], head + main, target)
     _, blob = constants(plan)
     signature = Signature(plan.inputs, plan.outputs, plan.arena, len(plan.steps))
     rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
-    source = "\n".join([head, *functions, main])
+    shared = dict.fromkeys(code.shared for code in codes)
+    source = "\n".join([head, *shared, *(code.source for code in codes), main])
     listing = Listing(target.name, compiler_version(find_compiler(target)), rows, source, plan.live)
     return CompiledModel(Program(library, np.frombuffer(blob, np.uint8), signature), listing)
 
 
 def _row(step: Step, spec_index: int) -> dict[str, Any]:
     chosen = step.schedule
-    described = {"form": chosen.form, "tile": chosen.tile, "why": chosen.why, "code": step.code.name}
+    described = {
+        "family": chosen.family,
+        "form": chosen.form,
+        "tile": chosen.tile,
+        "why": chosen.why,
+        "code": step.code.name,
+    }
     costs = {"cycles": chosen.cycles, "bytes": chosen.bytes, "spec_index": spec_index}
     return {"layer": step.layer, **step.spec.to_dict(), **described, **costs}
 

@@ -23,8 +23,8 @@ class Listing:
     Attributes:
         target: name of the compilation target.
         compiler: version line of the C compiler.
-        kernels: a row a kernel, in execution order: `layer`, the columns of `KernelSpec.to_dict`, `form`, `tile`,
-            `why`, `cycles` (analytic), `bytes`, `spec_index`.
+        kernels: a row a kernel, in execution order: `layer`, the columns of `KernelSpec.to_dict`, `family`, `form`,
+            `tile`, `why`, `cycles` (analytic), `bytes`, `spec_index`.
         source: the whole network as one C file.
         live_bytes: bytes of the largest set of tensors alive together.
     """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compiler.kernels.base import ALIGNMENT, Code
-from compiler.plan import Plan, Step
+from compiler.kernels.base import ALIGNMENT, Code, signature
+from compiler.plan import Plan, Step, scratch_name
 
 _PRELUDE = """
 static uint64_t npas_now(void)
@@ -49,10 +49,7 @@ def driver(plan: Plan) -> str:
     `stamps` receives the time in nanoseconds before the first and after every kernel, unless it is null.
     """
     offsets, _ = constants(plan)
-    declared = "".join(
-        f"void {code.name}(const float *x, float *y, const float *r, const char *c, const int32_t *d);\n"
-        for code in kernel_codes(plan)
-    )
+    declared = "".join(f"{signature(code.name)};\n" for code in kernel_codes(plan))
     tables, calls = "", ""
     for index, (step, at) in enumerate(zip(plan.steps, offsets, strict=True)):
         tables += f"static const int32_t d{index}[] = {{{', '.join(map(str, step.dims))}}};\n"
@@ -78,7 +75,7 @@ def _call(plan: Plan, step: Step, index: int, constants_at: int) -> str:
         halo = f"{buffer.blocks}, {buffer.height}, {buffer.row}, {top}, {side}"
         text += f"  npas_halo({address(step.writes)}, {halo});\n"
     residual = address(step.reads[1]) if len(step.reads) > 1 else "0"
-    arguments = f"{address(step.reads[0])}, {address(step.writes)}, {residual}, constants + {constants_at}, d{index}"
-    return (
-        f"{text}  {step.code.name}({arguments});  /* {step.layer} */\n  if (stamps) stamps[{index + 1}] = npas_now();\n"
-    )
+    scratch = f"arena + {plan.offsets[scratch_name(index)]}" if step.scratch else "0"
+    pointers = f"{address(step.reads[0])}, {address(step.writes)}, {residual}"
+    text += f"  {step.code.name}({pointers}, constants + {constants_at}, d{index}, {scratch});  /* {step.layer} */\n"
+    return f"{text}  if (stamps) stamps[{index + 1}] = npas_now();\n"

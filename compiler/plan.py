@@ -9,10 +9,11 @@ import numpy as np
 
 from compiler.errors import UnsupportedOperator
 from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Pool, Shape
-from compiler.kernels import FAMILIES, Code, Operands, Schedule, schedule
+from compiler.kernels import FAMILIES, Code, Operands, Schedule
 from compiler.kernels.filter_vector import PLANAR_CHANNELS
 from compiler.layout import Buffer
 from compiler.memory import Lifetime, largest_live_set, plan_memory
+from compiler.select import schedule
 from compiler.spec import KernelSpec
 from compiler.structure import structure_of
 from compiler.target import Target
@@ -29,6 +30,7 @@ class Step:
         dims, constants: its data.
         reads: tensors or user inputs, the residual second.
         writes: tensor or user output.
+        scratch: bytes of working memory.
     """
 
     layer: str
@@ -39,6 +41,7 @@ class Step:
     constants: bytes
     reads: tuple[str, ...]
     writes: str
+    scratch: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Plan:
         inputs, outputs: torch shapes without the batch dimension, in the user's order.
         steps: kernels in execution order.
         buffers: layout of each tensor in the arena.
-        offsets: its byte offset there.
+        offsets: byte offset there of each tensor, and of each step's working memory.
         arena: bytes of the arena.
         live: bytes of the largest set of tensors alive together.
     """
@@ -74,6 +77,11 @@ def user_output(index: int) -> str:
     return f"out[{index}]"
 
 
+def scratch_name(step: int) -> str:
+    """Name of a step's working memory among the plan's offsets."""
+    return f"scratch[{step}]"
+
+
 def make_plan(graph: Graph, target: Target, threads: int = 1) -> Plan:
     """Choose a kernel and buffers for every node of `graph`, after all passes.
 
@@ -88,6 +96,8 @@ def make_plan(graph: Graph, target: Target, threads: int = 1) -> Plan:
             if name in buffers:
                 first = lives[name].first if name in lives else index
                 lives[name] = Lifetime(4 * buffers[name].size, first, index)
+        if step.scratch:
+            lives[scratch_name(index)] = Lifetime(step.scratch, index, index)
     offsets, arena = plan_memory(lives)
     shapes = tuple(_torch_shape(shape) for shape in graph.inputs.values())
     return Plan(target, shapes, graph.output_shapes, steps, buffers, offsets, arena, largest_live_set(lives))
@@ -148,11 +158,12 @@ def _step(node: Node, graph: Graph, buffers: dict[str, Buffer], target: Target, 
 
 
 def _make(layer: str, spec: KernelSpec, use: Operands, target: Target, reads: tuple[str, ...], writes: str) -> Step:
-    family = FAMILIES[spec.op]
     chosen = schedule(spec, target)
+    family = FAMILIES[chosen.family]
     code = family.code(spec, chosen, use, target)
     dims, constants = family.data(spec, chosen, use)
-    return Step(layer, spec, chosen, code, tuple(dims), constants, reads, writes)
+    scratch = family.scratch(spec, chosen, use)
+    return Step(layer, spec, chosen, code, tuple(dims), constants, reads, writes, scratch)
 
 
 def _spec(node: Node, graph: Graph) -> KernelSpec:

@@ -41,10 +41,9 @@ def structure_of(weight: Array) -> Sparsity:
 
 
 @lru_cache(maxsize=4096)
-def block_shape(scheme: Scheme, weight_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Filters and channels that live or die together under `scheme`, read off the scheme's first group."""
+def group_shape(scheme: Scheme, weight_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Filters, channels and kernel positions that live or die together, read off the scheme's first group."""
     groups = torch.zeros(scheme.group_count(weight_shape), dtype=torch.bool)
     groups[0] = True
-    group = scheme.expand(groups, weight_shape)
-    touched = group.reshape(weight_shape[0], weight_shape[1], -1).any(2)
-    return int(touched.any(1).sum()), int(touched.any(0).sum())
+    touched = scheme.expand(groups, weight_shape).reshape(weight_shape[0], weight_shape[1], -1)
+    return int(touched.any(2).any(1).sum()), int(touched.any(2).any(0).sum()), int(touched.any(1).any(0).sum())

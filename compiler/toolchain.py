@@ -48,7 +48,7 @@ def compiler_version(path: str) -> str:
     return result.stdout.splitlines()[0] if result.stdout else path
 
 
-def build_library(header: str, functions: Sequence[str], driver: str, target: Target) -> Path:
+def build_library(functions: Sequence[str], driver: str, target: Target) -> Path:
     """Compile each function and the driver, and link them; what is in the cache already is not compiled again.
 
     Returns:
@@ -75,7 +75,7 @@ def build_library(header: str, functions: Sequence[str], driver: str, target: Ta
         return path if path.exists() else _run(compiler, [*flags, "-c"], source, path)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        objects = list(pool.map(compile_one, [header + text for text in (*functions, driver)]))
+        objects = list(pool.map(compile_one, [*functions, driver]))
     library = cache / f"{_key(*(path.name for path in objects))}.so"
     if not library.exists():
         _run(compiler, ["-shared", *map(str, objects)], None, library)

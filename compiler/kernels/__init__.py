@@ -1,10 +1,11 @@
 """Kernel families; importing this package registers them."""
 
-from compiler.kernels import convert, depthwise, elementwise, filter_vector, pool
-from compiler.kernels.base import FAMILIES, Code, Operands, Schedule, schedule
+from compiler.kernels import convert, depthwise, elementwise, filter_vector, pool, winograd
+from compiler.kernels.base import FAMILIES, FAMILIES_OF, Code, Operands, Schedule
 
 __all__ = [
     "FAMILIES",
+    "FAMILIES_OF",
     "Code",
     "Operands",
     "Schedule",
@@ -13,5 +14,5 @@ __all__ = [
     "elementwise",
     "filter_vector",
     "pool",
-    "schedule",
+    "winograd",
 ]

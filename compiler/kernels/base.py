@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,9 +23,11 @@ class Schedule:
     """How a kernel walks through its work.
 
     Attributes:
-        form: `dense`, `sparse` or the family's name.
+        family: which family generates the kernel.
+        form: `dense` if zeros are computed like other weights, `sparse` if they are skipped.
         vectors: vector registers of filters, or of channels, in a tile.
         rows, cols: output pixels in a tile.
+        chunk: Winograd tiles that are transformed, multiplied and transformed back together.
         unroll: consecutive input channels that share one index.
         blocks_outside: filter blocks are the outer loop, because the weights exceed the cache.
         entries: expected kept (channel, position) entries of one filter block, `unroll` channels each.
@@ -33,10 +36,12 @@ class Schedule:
         why: the reason for the choice, in words.
     """
 
-    form: str
+    family: str
+    form: str = "dense"
     vectors: int = 1
     rows: int = 1
     cols: int = 1
+    chunk: int = 0
     unroll: int = 1
     blocks_outside: bool = False
     entries: float = 0.0
@@ -46,16 +51,23 @@ class Schedule:
 
     @property
     def tile(self) -> str:
-        """The tile as text: vectors x rows x columns, and channels an index."""
-        return f"{self.vectors}v {self.rows}x{self.cols} u{self.unroll}"
+        """The tile as text: vectors x rows x columns, channels an index, Winograd tiles a chunk."""
+        return f"{self.vectors}v {self.rows}x{self.cols} u{self.unroll}" + (f" c{self.chunk}" if self.chunk else "")
 
 
 @dataclass(frozen=True)
 class Code:
-    """One C function `void name(x, y, r, constants, dims)` and the text that defines it."""
+    """One C function `void name(x, y, r, constants, dims, scratch)`.
+
+    Attributes:
+        name: of the function; two functions of one name have the same text.
+        source: the text that defines it.
+        shared: definitions that it needs, and that other functions may need too.
+    """
 
     name: str
     source: str
+    shared: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,8 @@ class Family(ABC):
     """A kind of kernel, generated from one description."""
 
     @abstractmethod
-    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
-        """The schedule for `spec`; depends on nothing else."""
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
+        """All schedules worth considering for `spec`, none if the family cannot compute it."""
 
     @abstractmethod
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
@@ -91,18 +103,26 @@ class Family(ABC):
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
         """`dims` as 32-bit integers, and the constants: weights and indices."""
 
+    def scratch(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> int:
+        """Bytes of working memory that the kernel needs while it runs."""
+        return 0
+
 
 FAMILIES: dict[str, Family] = {}
+FAMILIES_OF: defaultdict[str, list[str]] = defaultdict(list)
 
 
-def register(family: Family, *ops: str) -> None:
-    """Let `family` generate the kernels of the given operations."""
-    FAMILIES.update(dict.fromkeys(ops, family))
+def register(name: str, family: Family, *ops: str) -> None:
+    """Let `family` compete for the kernels of the given operations."""
+    FAMILIES[name] = family
+    for op in ops:
+        FAMILIES_OF[op].append(name)
 
 
-def schedule(spec: KernelSpec, target: Target) -> Schedule:
-    """How `spec` is computed on `target`."""
-    return FAMILIES[spec.op].schedule(spec, target)
+def signature(name: str) -> str:
+    """C declaration of a kernel."""
+    arguments = "const float *x, float *y, const float *r, const char *c, const int32_t *d, char *s"
+    return f"void {name}({arguments})"
 
 
 def activation_bytes(spec: KernelSpec) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register
+from collections.abc import Iterator
+
+from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -20,15 +22,15 @@ _LAST = {"pack": "(channels + ilanes - 1) / ilanes * ilanes", "unpack": "channel
 class Convert(Family):
     """`pack` writes a blocked buffer from NCHW, `unpack` does the reverse."""
 
-    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         elements = spec.in_channels * spec.height * spec.width
-        return Schedule("convert", cycles=1.0 * elements + 10, bytes=activation_bytes(spec))
+        yield Schedule("convert", cycles=1.0 * elements + 10, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         source = f"""
-void {spec.op}(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{signature(spec.op)}
 {{
-{prelude(DIMS)}  (void)r; (void)c;
+{prelude(DIMS)}  (void)r; (void)c; (void)s;
   const long last = {_LAST[spec.op]};
   if (ilanes == 1 && height * irow == iplane && width == irow) {{
     memcpy(y, x, sizeof(float) * channels * height * width);
@@ -46,4 +48,4 @@ void {spec.op}(const float *x, float *y, const float *r, const char *c, const in
         return [*dims, inner.offset(0, 0, 0), inner.row, inner.plane, inner.lanes], b""
 
 
-register(Convert(), "pack", "unpack")
+register("convert", Convert(), "pack", "unpack")

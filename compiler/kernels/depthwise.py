@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from compiler.kernels.base import (
@@ -13,6 +15,7 @@ from compiler.kernels.base import (
     pack_sections,
     prelude,
     register,
+    signature,
     split,
 )
 from compiler.kernels.epilogue import apply
@@ -28,7 +31,7 @@ DIMS = (
 class Depthwise(Family):
     """One filter a channel, any kernel and stride."""
 
-    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         height, width = spec.out_size
         taps = spec.kernel[0] * spec.kernel[1]
         held = taps if taps <= target.registers // 2 else 0
@@ -37,7 +40,7 @@ class Depthwise(Family):
         blocks = -(-spec.out_channels // target.vector)
         loads = spec.kernel[0] * ((cols - 1) * spec.stride[1] + spec.kernel[1])
         tile = max(taps * cols / 2, loads / 2) + 2.0 * cols + 6
-        return Schedule(
+        yield Schedule(
             "depthwise",
             rows=1,
             cols=cols,
@@ -65,10 +68,10 @@ class Depthwise(Family):
         if cols[2]:
             loops += _loop(spec, schedule.cols - 1, "mx")
         source = f"""
-void {name}(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{signature(name)}
 {{
 {prelude(DIMS)}  const float *bias = (const float *)(c + bias_at), *weights = (const float *)(c + w_at);
-  (void)mx; (void)r; (void)r0; (void)rrow; (void)rplane;
+  (void)mx; (void)s; (void)r; (void)r0; (void)rrow; (void)rplane;
   for (long b = 0; b < blocks; b++) {{
     const vf b0 = *(const vf *)(bias + b * VL);
 {load}    for (long row = 0; row < height; row++) {{
@@ -109,11 +112,11 @@ def _loop(spec: KernelSpec, cols: int, count: str) -> str:
         used = sorted({q * stride + j * dilation for q in range(cols) for j in range(kw)})
         lines.append(f"{{ const float *xr = xp + {i} * xrow;")
         for position in used:
-            lines.append(f"  {{ const vf s = *(const vf *)(xr + {position} * VL);")
+            lines.append(f"  {{ const vf v = *(const vf *)(xr + {position} * VL);")
             for j in range(kw):
                 q, rest = divmod(position - j * dilation, stride)
                 if rest == 0 and 0 <= q < cols:
-                    lines.append(f"    a{q} += w{i * kw + j} * s;")
+                    lines.append(f"    a{q} += w{i * kw + j} * v;")
             lines.append("  }")
         lines.append("}")
     lines += [f"*(vf *)(yp + {q} * VL) = {apply(spec.epilogue, f'a{q}', f'rp + {q} * VL')};" for q in range(cols)]
@@ -124,4 +127,4 @@ def _loop(spec: KernelSpec, cols: int, count: str) -> str:
     )
 
 
-register(Depthwise(), "depthwise")
+register("depthwise", Depthwise(), "depthwise")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register
+from collections.abc import Iterator
+
+from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
 from compiler.kernels.epilogue import apply
 from compiler.spec import KernelSpec
 from compiler.target import Target
@@ -13,18 +15,18 @@ DIMS = ("blocks", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "ypla
 class Elementwise(Family):
     """y = epilogue(x), pixel by pixel."""
 
-    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         vectors = -(-spec.in_channels // target.vector) * spec.height * spec.width
-        return Schedule("elementwise", cycles=3.0 * vectors + 10, bytes=activation_bytes(spec))
+        yield Schedule("elementwise", cycles=3.0 * vectors + 10, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         name = "_".join(("pixelwise", *spec.epilogue))
         at = "b * {0}plane + i * {0}row + j * VL"
         value = apply(spec.epilogue, f"(*(const vf *)(x + x0 + {at.format('x')}))", f"r + r0 + {at.format('r')}")
         source = f"""
-void {name}(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{signature(name)}
 {{
-{prelude(DIMS)}  (void)r; (void)c; (void)r0; (void)rrow; (void)rplane;
+{prelude(DIMS)}  (void)r; (void)c; (void)s; (void)r0; (void)rrow; (void)rplane;
   for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++)
     *(vf *)(y + y0 + {at.format("y")}) = {value};
 }}
@@ -38,4 +40,4 @@ void {name}(const float *x, float *y, const float *r, const char *c, const int32
         return dims, b""
 
 
-register(Elementwise(), "add", "activation")
+register("elementwise", Elementwise(), "add", "activation")

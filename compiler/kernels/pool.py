@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register
+from collections.abc import Iterator
+
+from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -13,34 +15,34 @@ WINDOW_DIMS = (
 GLOBAL_DIMS = ("blocks", "in_height", "in_width", "x0", "xrow", "xplane", "y0", "yplane")
 
 _STEPS = {
-    "max_pool": ("npas_splat(-__builtin_inff())", "a = npas_select((s > a) | (s != s), s, a)", "a"),
-    "avg_pool": ("npas_splat(0.0f)", "a += s", "a / (float)(kh * kw)"),
-    "avg_pool_valid": ("npas_splat(0.0f)", "a += s", "a / (float)((bottom - top) * (right - left))"),
+    "max_pool": ("npas_splat(-__builtin_inff())", "a = npas_select((v > a) | (v != v), v, a)", "a"),
+    "avg_pool": ("npas_splat(0.0f)", "a += v", "a / (float)(kh * kw)"),
+    "avg_pool_valid": ("npas_splat(0.0f)", "a += v", "a / (float)((bottom - top) * (right - left))"),
 }
 
 
 class WindowPool(Family):
     """Maximum or average over windows; `avg_pool` counts padding, `avg_pool_valid` does not."""
 
-    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         blocks = -(-spec.in_channels // target.vector)
         height, width = spec.out_size
         cycles = blocks * height * width * (spec.kernel[0] * spec.kernel[1] + 8.0)
-        return Schedule("window", cycles=cycles, bytes=activation_bytes(spec))
+        yield Schedule("window_pool", cycles=cycles, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         start, step, result = _STEPS[spec.op]
         source = f"""
-void {spec.op}(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{signature(spec.op)}
 {{
-{prelude(WINDOW_DIMS)}  (void)r; (void)c;
+{prelude(WINDOW_DIMS)}  (void)r; (void)c; (void)s;
   for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++) {{
     long top = i * sh - ph, left = j * sw - pw, bottom = top + kh, right = left + kw;
     top = top < 0 ? 0 : top; left = left < 0 ? 0 : left;
     bottom = bottom > in_height ? in_height : bottom; right = right > in_width ? in_width : right;
     vf a = {start};
     for (long p = top; p < bottom; p++) for (long q = left; q < right; q++) {{
-      const vf s = *(const vf *)(x + x0 + b * xplane + p * xrow + q * VL);
+      const vf v = *(const vf *)(x + x0 + b * xplane + p * xrow + q * VL);
       {step};
     }}
     *(vf *)(y + y0 + b * yplane + i * yrow + j * VL) = {result};
@@ -61,16 +63,16 @@ void {spec.op}(const float *x, float *y, const float *r, const char *c, const in
 class GlobalPool(Family):
     """Average over all pixels."""
 
-    def schedule(self, spec: KernelSpec, target: Target) -> Schedule:
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         blocks = -(-spec.in_channels // target.vector)
         cycles = blocks * (spec.height * spec.width * 1.0 + 10)
-        return Schedule("global", cycles=cycles, bytes=activation_bytes(spec))
+        yield Schedule("global_pool", cycles=cycles, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         source = f"""
-void global_pool(const float *x, float *y, const float *r, const char *c, const int32_t *d)
+{signature("global_pool")}
 {{
-{prelude(GLOBAL_DIMS)}  (void)r; (void)c;
+{prelude(GLOBAL_DIMS)}  (void)r; (void)c; (void)s;
   for (long b = 0; b < blocks; b++) {{
     vf even = npas_splat(0.0f), odd = npas_splat(0.0f);
     for (long p = 0; p < in_height; p++) {{
@@ -93,5 +95,5 @@ void global_pool(const float *x, float *y, const float *r, const char *c, const 
         return [x.blocks, x.height, x.width, x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.plane], b""
 
 
-register(WindowPool(), *_STEPS)
-register(GlobalPool(), "global_pool")
+register("window_pool", WindowPool(), *_STEPS)
+register("global_pool", GlobalPool(), "global_pool")

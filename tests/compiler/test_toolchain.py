@@ -64,4 +64,4 @@ def test_an_unusable_cache_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_wrong_code_is_the_compilers_error(cache: Path) -> None:
     with pytest.raises(CompilationFailed, match="error"):
-        build_library("", ["int f( {"], "int g;", local_target())
+        build_library(["int f( {"], "int g;", local_target())

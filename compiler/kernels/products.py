@@ -1,0 +1,107 @@
+"""Products driven by a list of kept entries: what direct and Winograd kernels share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from compiler.graph import Array
+from compiler.kernels.base import split
+from compiler.spec import KernelSpec
+from compiler.structure import group_shape
+from compiler.target import Target
+
+Indices = npt.NDArray[np.int32]
+
+FMA_LATENCY = 4
+"""Cycles until a sum can be added to again, on the processors at hand."""
+MOST_ROWS = 7
+"""Rows of pixels in a tile; each needs an address register."""
+
+
+def kept_share(spec: KernelSpec, filters: int, channels: int, positions: int = 1) -> float:
+    """Expected share of entries of filters x channels x kernel positions that hold a kept group."""
+    if spec.sparsity.rate == 1:
+        return 1.0
+    rows, cols, depth = group_shape(spec.sparsity.scheme, spec.weight_shape)
+    merged = max(1.0, filters / rows) * max(1.0, channels / cols) * max(1.0, positions / depth)
+    return float(1.0 - (1.0 - 1.0 / spec.sparsity.rate) ** merged)
+
+
+def vector_counts(spec: KernelSpec, target: Target) -> Iterator[tuple[int, int]]:
+    """Vectors of filters in a tile, and the most pixels that the registers then allow."""
+    filter_blocks = -(-spec.out_channels // target.vector)
+    for vectors in range(1, 9):
+        most = min(target.accumulators // vectors, (target.registers - 1) // vectors - 1)
+        if filter_blocks % vectors == 0 and most >= 1:
+            yield vectors, most
+
+
+def tiles(height: int, width: int, most: int) -> Iterator[tuple[int, int]]:
+    """Balanced tile sizes (rows, columns) of at most `most` pixels, those with long rows first."""
+    seen = set()
+    for longest in range(min(width, most), 0, -1):
+        cols = split(width, longest)[0]
+        for tallest in range(1, min(height, most // cols, MOST_ROWS) + 1):
+            tile = split(height, tallest)[0], cols
+            if tile not in seen:
+                seen.add(tile)
+                yield tile
+
+
+def tile_cycles(vectors: int, rows: int, cols: int, unroll: int, entries: float) -> float:
+    """Cycles of one tile at the issue limit: two products and two loads a cycle."""
+    pixels = rows * cols
+    issue = max(vectors * pixels / 2, (pixels + vectors) / 2, FMA_LATENCY)
+    return entries * (unroll * issue + 1.5 + 0.25 * (rows - 1)) + 12 + 1.5 * vectors * pixels
+
+
+def accumulate(vectors: int, rows: int, cols: int, unroll: int, step: int, start: str | None) -> list[str]:
+    """C statements that fill the sums `a{v}_{row}_{col}`.
+
+    They read the entries `ix[0..n)`, the weights from `w0` and the pixels from `xp`, rows `xrow` and columns `step`
+    floats apart. Sums start from the vectors at `start`, or from zero.
+    """
+    sums = [(v, p, q) for v in range(vectors) for p in range(rows) for q in range(cols)]
+    first = [f"*(const vf *)({start} + {v} * VL)" if start else "npas_splat(0.0f)" for v in range(vectors)]
+    lines = [f"vf b{v} = {first[v]};" for v in range(vectors)]
+    lines += [f"vf a{v}_{p}_{q} = b{v};" for v, p, q in sums]
+    lines += ["const float *w = w0;", "for (long e = 0; e < n; e++) {", "  const float *x_0 = xp + ix[e];"]
+    lines += [f"  const float *x_{p} = x_{p - 1} + xrow;" for p in range(1, rows)]
+    for u in range(unroll):
+        for v in range(vectors):
+            lines += [f"  vf w{u}_{v} = *(const vf *)(w + {u * vectors + v} * VL); KEEP(w{u}_{v});"]
+        for p in range(rows):
+            for q in range(cols):
+                lines.append(f"  {{ const float t = x_{p}[{u + q * step}];")
+                lines += [f"    a{v}_{p}_{q} += w{u}_{v} * t;" for v in range(vectors)]
+                lines.append("  }")
+    return [*lines, f"  w += {unroll * vectors} * VL;", "}"]
+
+
+def pack_entries(weight: Array, block: int, unroll: int, keep_all: bool) -> tuple[Indices, Indices, Array]:
+    """The kept entries of each block of `block` filters.
+
+    Args:
+        weight: [O, I, kh, kw].
+        block: filters in a block.
+        unroll: consecutive channels in an entry.
+        keep_all: entries of zeros stay too.
+
+    Returns:
+        pointers [blocks + 1] into the entries; first channel, row and column of each entry [entries, 3]; weights
+        [entries, unroll, block].
+    """
+    filters, channels, height, width = weight.shape
+    blocks, deep = -(-filters // block), -(-channels // unroll)
+    padded = np.zeros((blocks * block, deep * unroll, height, width), np.float32)
+    padded[:filters, :channels] = weight
+    # [blocks, block, deep, unroll, kh, kw] -> [blocks, deep, kh, kw, unroll, block]
+    grouped = padded.reshape(blocks, block, deep, unroll, height, width).transpose(0, 2, 4, 5, 3, 1)
+    kept = (grouped != 0).any(axis=(4, 5)) | keep_all
+    pointers = np.concatenate([[0], np.cumsum(kept.reshape(blocks, -1).sum(1))]).astype(np.int32)
+    where = np.stack(np.nonzero(kept)[1:], axis=1).astype(np.int32)
+    where[:, 0] *= unroll
+    return pointers, where, grouped[kept]
