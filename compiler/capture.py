@@ -27,6 +27,8 @@ from compiler.graph import (
     Op,
     Pair,
     Pool,
+    Resample,
+    Scale,
     Shape,
 )
 
@@ -284,6 +286,38 @@ def _add(capture: Capture, node: FxNode) -> str:
     if shapes[0] != shapes[1] or argument(node, 2, 1) != 1:
         raise capture.refusal(node, f"only sums of two tensors of one shape are supported, not {shapes}")
     return capture.add(node, Add(), *names)
+
+
+@handles("aten.mul.Tensor")
+def _mul(capture: Capture, node: FxNode) -> str:
+    names = [capture.tensor(node, 0), capture.tensor(node, 1)]
+    shapes = [tuple(argument(node, i).meta["val"].shape) for i in (0, 1)]
+    if shapes[0][2:] == (1, 1):
+        names.reverse()
+        shapes.reverse()
+    if len(shapes[1]) != 4 or shapes[0][:2] != shapes[1][:2] or shapes[1][2:] != (1, 1):
+        raise capture.refusal(node, f"only a product with one value a channel is supported, not {shapes}")
+    return capture.add(node, Scale(), *names)
+
+
+@handles("aten.slice.Tensor")
+def _slice(capture: Capture, node: FxNode) -> str:
+    source = argument(node, 0).meta["val"]
+    dim = int(argument(node, 1, 0)) % source.ndim
+    start, end, step = argument(node, 2, 0), argument(node, 3, source.shape[dim]), int(argument(node, 4, 1))
+    if int(start) != 0 or int(end) < source.shape[dim] or (dim < 2 and step != 1):
+        raise capture.refusal(node, f"slice [{start}:{end}:{step}] of dimension {dim}: only every n-th pixel of all")
+    stride = (step if dim == 2 else 1, step if dim == 3 else 1)
+    return capture.add(node, Resample(stride), capture.tensor(node, 0))
+
+
+@handles("aten.constant_pad_nd.default", "aten.pad.default")
+def _pad(capture: Capture, node: FxNode) -> str:
+    widths = [int(width) for width in argument(node, 1)] + [0] * 6
+    value = argument(node, 3, 0.0) if "aten.pad" in str(node.target) else argument(node, 2, 0.0)
+    if any(widths[:4]) or any(widths[6:]) or min(widths) < 0 or float(value) != 0:
+        raise capture.refusal(node, f"padding {argument(node, 1)} with {value}: only zero channels can be added")
+    return capture.add(node, Resample(before=widths[4]), capture.tensor(node, 0))
 
 
 def _pool_window(capture: Capture, node: FxNode) -> tuple[Pair, Pair, Pair]:

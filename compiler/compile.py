@@ -12,7 +12,7 @@ from torch import nn
 from compiler.capture import capture
 from compiler.compiled import CompiledModel, Listing
 from compiler.emit import constants, driver, kernel_codes
-from compiler.graph import Activation, Add, Array, Conv, GlobalPool, Graph, Node, Op, Pool, Shape
+from compiler.graph import Activation, Add, Array, Conv, GlobalPool, Graph, Node, Op, Pool, Resample, Scale, Shape
 from compiler.kernels.epilogue import header
 from compiler.passes import PASSES
 from compiler.plan import Plan, Step, make_plan
@@ -92,9 +92,10 @@ def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", s
         op = _op_of(spec, f"w{index}", weights, generator)
         operands = [f"x{index}"]
         inputs[f"x{index}"] = (spec.in_channels, spec.height, spec.width)
-        if "add" in spec.epilogue:
+        if spec.op == "scale" or "add" in spec.epilogue:
             operands.append(f"r{index}")
-            inputs[f"r{index}"] = (spec.out_channels, *spec.out_size)
+            size = (1, 1) if spec.op == "scale" else spec.out_size
+            inputs[f"r{index}"] = (spec.out_channels, *size)
         if spec.op == "unpack":
             outputs.append(f"y{index}")
         nodes.append(Node(f"y{index}", op, tuple(operands), (spec.out_channels, *spec.out_size), f"spec{index}"))
@@ -131,6 +132,8 @@ def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: to
     simple: dict[str, Op] = {
         "global_pool": GlobalPool(),
         "add": Add(spec.epilogue[1:]),
+        "scale": Scale(spec.epilogue),
+        "resample": Resample(spec.stride),
         "activation": Activation("".join(spec.epilogue)),
         "unpack": Activation("relu"),
     }

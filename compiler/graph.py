@@ -62,6 +62,21 @@ class Add(Op):
 
 
 @dataclass(frozen=True)
+class Scale(Op):
+    """First input times the second, which has one value a channel (squeeze-and-excitation)."""
+
+    epilogue: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resample(Op):
+    """Every `stride`-th pixel, its channels moved up by `before`; channels that nothing is moved to are zero."""
+
+    stride: Pair = (1, 1)
+    before: int = 0
+
+
+@dataclass(frozen=True)
 class Pool(Op):
     """Maximum or average over windows; `count_padding` as in torch's `count_include_pad`."""
 

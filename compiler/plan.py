@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compiler.errors import UnsupportedOperator
-from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Pool, Shape
+from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Pool, Resample, Scale, Shape
 from compiler.kernels import FAMILIES, Code, Operands, Schedule
 from compiler.kernels.filter_vector import PLANAR_CHANNELS
 from compiler.layout import Buffer
@@ -154,6 +154,8 @@ def _step(node: Node, graph: Graph, buffers: dict[str, Buffer], target: Target, 
         weight = graph.constants[node.op.weight]
         bias = np.zeros(len(weight), np.float32) if node.op.bias is None else graph.constants[node.op.bias]
         use = replace(use, weight=weight, bias=bias)
+    if isinstance(node.op, Resample):
+        use = replace(use, first_channel=node.op.before)
     return _make(node.path or node.name, spec, use, target, node.inputs, node.name)
 
 
@@ -194,6 +196,10 @@ def _spec(node: Node, graph: Graph) -> KernelSpec:
             return KernelSpec("global_pool", channels, channels, height, width)
         case Add():
             return KernelSpec("add", channels, channels, height, width, epilogue=("add", *op.epilogue))
+        case Scale():
+            return KernelSpec("scale", channels, channels, height, width, epilogue=op.epilogue)
+        case Resample():
+            return KernelSpec("resample", channels, node.shape[0], height, width, stride=op.stride)
         case Activation():
             return KernelSpec("activation", channels, channels, height, width, epilogue=(op.kind,))
         case _:

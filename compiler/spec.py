@@ -17,8 +17,8 @@ class KernelSpec:
     """One generated function at batch 1.
 
     Attributes:
-        op: `conv`, `depthwise`, `linear`, `max_pool`, `avg_pool`, `global_pool`, `add`, `activation`,
-            `pack` (NCHW to blocked) or `unpack` (blocked to NCHW).
+        op: `conv`, `depthwise`, `linear`, `max_pool`, `avg_pool`, `global_pool`, `add`, `scale`, `activation`,
+            `resample`, `pack` (NCHW to blocked) or `unpack` (blocked to NCHW).
         in_channels, out_channels: channels read and written.
         height, width: spatial size of the input.
         kernel, stride, padding, dilation: (vertical, horizontal).

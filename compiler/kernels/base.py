@@ -79,6 +79,7 @@ class Operands:
         r: second input (residual), if any.
         weight: [O, I, kh, kw], empty for kernels without weights.
         bias: [O].
+        first_channel: channel of `y` that the first channel of `x` goes to, when resampling.
     """
 
     x: Buffer
@@ -86,6 +87,7 @@ class Operands:
     r: Buffer | None = None
     weight: Array = field(default_factory=lambda: np.empty(0, np.float32))
     bias: Array = field(default_factory=lambda: np.empty(0, np.float32))
+    first_channel: int = 0
 
 
 class Family(ABC):

@@ -1,4 +1,4 @@
-"""Sums and activations that could not be fused into a producer."""
+"""Sums, products a channel and activations that could not be fused into a producer."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ DIMS = ("blocks", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "ypla
 
 
 class Elementwise(Family):
-    """y = epilogue(x), pixel by pixel."""
+    """y = epilogue(x), pixel by pixel; `scale` multiplies by one value a channel first."""
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         vectors = -(-spec.in_channels // target.vector) * spec.height * spec.width
         yield Schedule("elementwise", cycles=3.0 * vectors + 10, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
-        name = "_".join(("pixelwise", *spec.epilogue))
+        name = "_".join(("scaled" if spec.op == "scale" else "pixelwise", *spec.epilogue))
         at = "b * {0}plane + i * {0}row + j * VL"
-        value = apply(spec.epilogue, f"(*(const vf *)(x + x0 + {at.format('x')}))", f"r + r0 + {at.format('r')}")
+        value = f"(*(const vf *)(x + x0 + {at.format('x')}))"
+        if spec.op == "scale":
+            value = f"({value} * *(const vf *)(r + r0 + b * rplane))"
+        value = apply(spec.epilogue, value, f"r + r0 + {at.format('r')}")
         source = f"""
 {signature(name)}
 {{
@@ -40,4 +43,4 @@ class Elementwise(Family):
         return dims, b""
 
 
-register("elementwise", Elementwise(), "add", "activation")
+register("elementwise", Elementwise(), "add", "activation", "scale")

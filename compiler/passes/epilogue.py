@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compiler.graph import Activation, Add, Conv, Graph, Node
+from compiler.graph import Activation, Add, Conv, Graph, Node, Scale
 
-FUSABLE = (Conv, Add)
+FUSABLE = (Conv, Add, Scale)
 
 
 def fuse_epilogues(graph: Graph) -> Graph:

@@ -67,6 +67,27 @@ class Branches(nn.Module):
         return self.last(self.flat(torch.flatten(self.pool(x), 1)).relu()), mean
 
 
+class SqueezeExcite(nn.Module):
+    """MobileNetV3's block, and the padded shortcut of CIFAR ResNets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(12, 40, 3, stride=2, padding=1), nn.Hardswish())
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(40, 9, 1), nn.ReLU(), nn.Conv2d(9, 40, 1), nn.Hardsigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y = nn.functional.relu(self.gate(y) * y)
+        return y + nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 10, 18))
+
+
+def test_squeeze_and_excitation_and_padded_shortcuts() -> None:
+    torch.manual_seed(0)
+    check(SqueezeExcite(), torch.randn(2, 12, 11, 14), tolerance=1e-5)
+
+
 def test_every_operator_at_several_batch_sizes() -> None:
     torch.manual_seed(0)
     model = Branches().eval()
