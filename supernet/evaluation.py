@@ -8,7 +8,8 @@ from itertools import islice
 from torch import Generator, Tensor
 
 from supernet.candidate import Candidate
-from supernet.supernet import SuperNet, extract
+from supernet.extraction import extract
+from supernet.supernet import SuperNet
 from training import Dataset, Metrics, Split, batches, evaluate, recalibrate_batch_norm
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from supernet.activations import ACTIVATIONS
 from supernet.candidate import Candidate
 from supernet.chain import Node
-from supernet.network import Network
+from supernet.initialisation import mixing_matrix, start_alike
 from supernet.operators import Conv, Operator
 from supernet.selection import Selector
 from supernet.site import Site
@@ -36,9 +36,9 @@ class SuperNet(nn.Module):
         frame = space.frame
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.stem = _shared([Conv("conv", frame.in_channels, frame.stem_channels, 3, frame.stem_stride)])
+            self.stem = _single(frame.in_channels, frame.stem_channels, kernel=3)
             self.sites = nn.ModuleList(_families(space.operators, site) for site in space.sites)
-            self.head = _shared([Conv("conv", space.sites[-1].out_channels, frame.head_channels, 1)])
+            self.head = _single(space.sites[-1].out_channels, frame.head_channels, kernel=1)
             self.classifier = nn.Linear(frame.head_channels, frame.classes)
 
     def forward(self, x: Tensor, candidate: Candidate, *, selector: Selector | None = None) -> Tensor:
@@ -110,45 +110,15 @@ class SuperNet(nn.Module):
         return conv, bn
 
 
-def extract(supernet: SuperNet, candidate: Candidate, *, masked: bool = True) -> Network:
-    """A plain network with copies of the candidate's weights: channels removed, weights masked.
-
-    In evaluation mode its output equals the supernet's for the candidate. Its layers are `space.layers(candidate)`.
-
-    Args:
-        masked: False leaves the weights that survive dense, for a pruning algorithm that starts from them.
-
-    Raises:
-        InvalidCandidate: the candidate is not of the space.
-    """
-    chain = supernet.space.chain(candidate)
-    selection = supernet.selector()(chain)
-    state: dict[str, Tensor] = {}
-    with torch.no_grad():
-        for node, mask in zip(chain.nodes[:-2], selection.masks, strict=False):
-            _, bn = supernet.parts(node)
-            weight = supernet.weight(node)
-            rows = _survivors(selection.channels[node.target], node.layer.out_channels)
-            columns = _survivors(selection.channels[node.source], weight.shape[1])
-            if mask is not None and masked:
-                weight = weight * mask
-            weight = weight[rows] if node.layer.kind == "depthwise" else weight[rows][:, columns]
-            state[f"{node.layer.name}.weight"] = weight.clone()
-            norm = f"{node.layer.block}.bn{node.conv + 1}"
-            for key, tensor in bn.state_dict().items():
-                state[f"{norm}.{key}"] = (tensor[rows] if tensor.ndim else tensor).clone()
-        for key, tensor in supernet.classifier.state_dict().items():
-            state[f"classifier.{key}"] = tensor.clone()
-    return Network.with_state(chain.layers, state).train(supernet.training)
-
-
-def _survivors(alive: Tensor | None, width: int) -> Tensor | slice:
-    return slice(width) if alive is None else alive.nonzero().squeeze(1)
-
-
 def _family(node: Node) -> str:
     assert node.operator is not None
     return node.operator.family
+
+
+def _single(in_channels: int, out_channels: int, *, kernel: int) -> nn.ModuleDict:
+    conv = nn.Conv2d(in_channels, out_channels, kernel, bias=False)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return nn.ModuleDict({"conv1": conv, "bn1": nn.BatchNorm2d(out_channels)})
 
 
 def _families(operators: Iterable[Operator], site: Site) -> nn.ModuleDict:
@@ -158,18 +128,27 @@ def _families(operators: Iterable[Operator], site: Site) -> nn.ModuleDict:
         convs = operator.convs(site)
         if convs and operator.refuses(site) is None:
             widest[operator.family] = max(widest.get(operator.family, ()), convs, key=_width)
-    return nn.ModuleDict({family: _shared(convs) for family, convs in widest.items()})
+    mixing = mixing_matrix(site.out_channels, site.in_channels)
+    return nn.ModuleDict({family: _shared(convs, mixing) for family, convs in widest.items()})
 
 
 def _width(convs: Sequence[Conv]) -> int:
     return sum(conv.out_channels for conv in convs)
 
 
-def _shared(convs: Sequence[Conv]) -> nn.ModuleDict:
+def _shared(shapes: Sequence[Conv], mixing: Tensor) -> nn.ModuleDict:
+    convs = [
+        nn.Conv2d(
+            shape.in_channels,
+            shape.out_channels,
+            shape.kernel,
+            groups=shape.in_channels if shape.kind == "depthwise" else 1,
+            bias=False,
+        )
+        for shape in shapes
+    ]
+    start_alike(convs, mixing)
     modules: dict[str, nn.Module] = {}
-    for i, shape in enumerate(convs, start=1):
-        groups = shape.in_channels if shape.kind == "depthwise" else 1
-        conv = nn.Conv2d(shape.in_channels, shape.out_channels, shape.kernel, groups=groups, bias=False)
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        modules |= {f"conv{i}": conv, f"bn{i}": nn.BatchNorm2d(shape.out_channels)}
+    for i, conv in enumerate(convs, start=1):
+        modules |= {f"conv{i}": conv, f"bn{i}": nn.BatchNorm2d(conv.out_channels)}
     return nn.ModuleDict(modules)

@@ -1,0 +1,50 @@
+"""The sub-networks that one training step updates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from pruning import Scheme
+from supernet.candidate import Candidate, Choice
+from supernet.space import SearchSpace
+
+
+class Members:
+    """Largest, smallest and random candidates with no rate above `max_rate`.
+
+    Random ones take operator and scheme uniformly among those that are legal, and the rate r with probability
+    proportional to r^-1/2 (methods 5.4).
+    """
+
+    def __init__(self, space: SearchSpace, max_rate: float) -> None:
+        self.largest = space.largest()
+        self.smallest = space.smallest(max_rate=max_rate)
+        self._menus = []
+        for site in range(len(space.sites)):
+            choices = [choice for choice in space.choices(site) if choice.sparsity.rate <= max_rate]
+            self._menus.append((choices, np.cumsum(_probabilities(choices))))
+
+    def sample(self, rng: np.random.Generator) -> Candidate:
+        """A random member."""
+        draws = rng.random(len(self._menus))
+        return Candidate(
+            tuple(
+                choices[min(int(np.searchsorted(cumulative, draw, side="right")), len(choices) - 1)]
+                for (choices, cumulative), draw in zip(self._menus, draws, strict=True)
+            )
+        )
+
+
+def _probabilities(choices: Sequence[Choice]) -> list[float]:
+    rates: defaultdict[str, defaultdict[Scheme, float]] = defaultdict(lambda: defaultdict(float))
+    for choice in choices:
+        rates[choice.operator][choice.sparsity.scheme] += choice.sparsity.rate**-0.5
+    probabilities = []
+    for choice in choices:
+        schemes = rates[choice.operator]
+        share = choice.sparsity.rate**-0.5 / schemes[choice.sparsity.scheme]
+        probabilities.append(share / len(schemes) / len(rates))
+    return probabilities

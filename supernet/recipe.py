@@ -1,0 +1,60 @@
+"""How a supernet is trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from training import Recipe
+
+
+@dataclass(frozen=True)
+class SupernetRecipe(Recipe):
+    """A `Recipe` (SGD, warm-up, cosine) with what only a supernet has.
+
+    `distill_weight` and `temperature` belong to the in-place distillation: by default the smaller members learn from
+    the largest one's soft output alone.
+
+    Args:
+        random_members: sub-networks drawn a step, beside the largest and the smallest (2011.09118 takes two).
+        clip: highest norm of the summed gradient.
+        mask_period: steps after which masks are computed anew from the dense weights.
+        dense_share: share of the training, at its start, in which members differ by operators and depth only.
+        mild_share: share of the training that follows, in which rates go up to `mild_rate`; then all rates.
+        mild_rate: see `mild_share`.
+        recalibration_batches: for the validation of an epoch's largest and smallest member.
+
+    Raises:
+        InvalidRecipe: a value is outside its range.
+    """
+
+    epochs: int = 25
+    batch_size: int = 64
+    lr: float = 0.05
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 1.0
+    distill_weight: float = 1.0
+    temperature: float = 1.0
+    random_members: int = 2
+    clip: float = 1.0
+    mask_period: int = 50
+    dense_share: float = 0.4
+    mild_share: float = 0.3
+    mild_rate: float = 3.0
+    recalibration_batches: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("random_members", self.random_members >= 0, "0 or above")
+        self._require("clip", 0 < self.clip < math.inf, "above 0")
+        self._require("mask_period", self.mask_period >= 1, "at least 1")
+        self._require("dense_share", 0 <= self.dense_share <= 1, "in [0, 1]")
+        self._require("mild_share", 0 <= self.mild_share <= 1 - self.dense_share, "in [0, 1 - dense_share]")
+        self._require("mild_rate", self.mild_rate >= 1, "at least 1")
+        self._require("recalibration_batches", self.recalibration_batches >= 1, "at least 1")
+
+    def max_rate(self, progress: float) -> float:
+        """The highest rate among the members when `progress`, in [0, 1), of the training is done (methods 5.4)."""
+        if progress < self.dense_share:
+            return 1.0
+        return self.mild_rate if progress < self.dense_share + self.mild_share else math.inf

@@ -1,0 +1,248 @@
+"""Training a supernet: sandwich rule, in-place distillation, random masks."""
+
+from __future__ import annotations
+
+import copy
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from supernet.candidate import Candidate
+from supernet.collapse import CollapseDetector
+from supernet.errors import SupernetCollapsed
+from supernet.evaluation import fast_evaluate
+from supernet.members import Members
+from supernet.operators import make_operator
+from supernet.recipe import SupernetRecipe
+from supernet.supernet import SuperNet
+from training import Dataset, Split, batches, distillation_loss, load_checkpoint, save_checkpoint
+from training.errors import CheckpointMismatch
+from training.modules import device_of, preserved_modes
+
+Row = dict[str, float]
+
+
+def train_supernet(
+    supernet: SuperNet,
+    dataset: Dataset,
+    recipe: SupernetRecipe,
+    *,
+    seed: int = 0,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    checkpoint: Path | str | None = None,
+) -> pd.DataFrame:
+    """Trains a supernet in place, on the device where it is (methods 5; 2011.09118, 2102.07954).
+
+    A step: the largest member on the labels, the smallest and random ones on the largest one's soft output; their
+    gradients add up, are clipped by norm, and move the shared weights once. The seed alone decides the order of the
+    pictures, the augmentation and the members; torch's global random state is left alone.
+
+    Args:
+        on_epoch: is given each new row of the history, after the checkpoint was written.
+        checkpoint: where the state is kept after every epoch in which no signal of a collapse held. If the file is
+            there, training goes on from it, on the CPU to the same bits as without the interruption.
+
+    Returns:
+        A row an epoch, also of those before a resume: `epoch` from 1, `lr` of its last step, `loss_largest`,
+        `loss_smallest` and, with random members, `loss_random` (means over the training pictures), `accuracy_largest`
+        and `accuracy_smallest` on the validation split after recalibration, in percent points.
+
+    Raises:
+        SupernetCollapsed: the training went wrong; the supernet is as it was before the call.
+        CheckpointMismatch: the checkpoint is of another space, recipe, seed or dataset; nothing was changed.
+        CheckpointCorrupt: the checkpoint file is damaged; nothing was changed.
+    """
+    training = _Training(supernet, dataset, recipe, seed)
+    path = None if checkpoint is None else Path(checkpoint)
+    before = copy.deepcopy(supernet.state_dict())
+    if path is not None and path.exists():
+        training.resume(path)
+    with preserved_modes(supernet):
+        while len(training.rows) < recipe.epochs:
+            try:
+                row = training.epoch()
+            except SupernetCollapsed:
+                supernet.load_state_dict(before)
+                raise
+            if path is not None and not training.detector.alarmed:
+                save_checkpoint(path, training.state())
+            if on_epoch is not None:
+                on_epoch(row)
+    return pd.DataFrame(training.rows)
+
+
+class _Training:
+    """A training between two epochs; all its randomness is a function of seed and epoch."""
+
+    def __init__(self, supernet: SuperNet, dataset: Dataset, recipe: SupernetRecipe, seed: int) -> None:
+        self.supernet = supernet
+        self.dataset = dataset
+        self.train = dataset.train.to(device_of(supernet))
+        self.recipe = recipe
+        self.seed = seed
+        self.steps_per_epoch = math.ceil(len(dataset.train) / recipe.batch_size)
+        self.steps = recipe.epochs * self.steps_per_epoch
+        self.rows: list[Row] = []
+        self.members = cache(partial(Members, supernet.space))
+        self.selector = supernet.selector()
+        self.detector = CollapseDetector(
+            self.steps, warmup=round(recipe.warmup_epochs * self.steps_per_epoch), classes=dataset.classes
+        )
+        self.trained = dict(supernet.named_parameters())
+        self.optimizer = _optimizer(list(self.trained.values()), recipe)
+        self.identity = {
+            "space": supernet.space.fingerprint(),
+            "recipe": asdict(recipe),
+            "seed": seed,
+            "training data": _fingerprint(dataset.train),
+        }
+
+    def epoch(self) -> Row:
+        """One pass over the training split, and its row of the history."""
+        number = len(self.rows)
+        order, members = np.random.SeedSequence([self.seed, number]).generate_state(2, np.uint64)
+        rng = np.random.default_rng(members)
+        generator = Generator().manual_seed(int(order))
+        sums: defaultdict[str, float] = defaultdict(float)
+        reached: dict[str, bool] = {}
+        lr = 0.0
+        self.supernet.train()
+        passes = batches(self.train, self.recipe.batch_size, generator=generator, augment=self.recipe.augment)
+        for i, (images, labels) in enumerate(passes):
+            if i % self.recipe.mask_period == 0:
+                self.selector.forget()
+            step = number * self.steps_per_epoch + i
+            lr = self.recipe.learning_rate(step, self.steps_per_epoch)
+            for name, loss in self._step(step, images, labels, lr, rng, reached).items():
+                sums[name] += loss * len(labels)
+        if dead := [path for path, alive in reached.items() if not alive]:
+            raise self._collapsed(f"no gradient reached {', '.join(dead)} during an epoch", step)
+        row: Row = {"epoch": number + 1, "lr": lr}
+        row |= {name: total / len(self.train) for name, total in sums.items()}
+        final = self.members(self.recipe.max_rate(step / self.steps))
+        row |= {"accuracy_largest": self._accuracy(final.largest), "accuracy_smallest": self._accuracy(final.smallest)}
+        self.rows.append(row)
+        return row
+
+    def _step(
+        self,
+        step: int,
+        images: Tensor,
+        labels: Tensor,
+        lr: float,
+        rng: np.random.Generator,
+        reached: dict[str, bool],
+    ) -> dict[str, float]:
+        """One update; returns the mean loss of each kind of member."""
+        members = self.members(self.recipe.max_rate(step / self.steps))
+        random = [members.sample(rng) for _ in range(self.recipe.random_members)]
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad()
+        teacher = self.supernet(images, members.largest, selector=self.selector)
+        loss = F.cross_entropy(teacher, labels, label_smoothing=self.recipe.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        teacher = teacher.detach()
+        losses, smallest = [], teacher
+        for member in (members.smallest, *random):
+            student = self.supernet(images, member, selector=self.selector)
+            student_loss = distillation_loss(
+                student,
+                teacher,
+                labels,
+                weight=self.recipe.distill_weight,
+                temperature=self.recipe.temperature,
+                label_smoothing=self.recipe.label_smoothing,
+            )
+            student_loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(student_loss.item())
+            if member is members.smallest:
+                smallest = student.detach()
+        gradient = nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.clip)
+        signal = self.detector.step(
+            step,
+            loss=loss.item(),
+            largest=_share_right(teacher, labels),
+            smallest=_share_right(smallest, labels),
+            gradient=gradient.item(),
+        )
+        if signal is not None:
+            raise self._collapsed(signal, step)
+        self._note_gradients((members.largest, members.smallest, *random), reached)
+        self.optimizer.step()
+        means = {"loss_largest": loss.item(), "loss_smallest": losses[0]}
+        return means | ({"loss_random": float(np.mean(losses[1:]))} if random else {})
+
+    def _note_gradients(self, members: tuple[Candidate, ...], reached: dict[str, bool]) -> None:
+        """Marks the shared weights that members used, and whether any gradient has reached them this epoch."""
+        for member in members:
+            for site, choice in enumerate(member.choices):
+                path = f"sites.{site}.{make_operator(choice.operator).family}"
+                if choice.operator == "skip" or reached.get(path):
+                    continue
+                weights = self.supernet.get_submodule(path).parameters()
+                reached[path] = any(bool(weight.grad.any()) for weight in weights if weight.grad is not None)
+
+    def _accuracy(self, member: Candidate) -> float:
+        count = self.recipe.recalibration_batches
+        return fast_evaluate(self.supernet, member, self.dataset, recalibration_batches=count).accuracy
+
+    def _collapsed(self, signal: str, step: int) -> SupernetCollapsed:
+        return SupernetCollapsed(signal, step + 1, self.steps, [row["loss_largest"] for row in self.rows])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {
+            "identity": self.identity,
+            "history": self.rows,
+            "detector": self.detector.state_dict(),
+            "supernet": self.supernet.state_dict(),
+            "momentum": {
+                name: self.optimizer.state[weight]["momentum_buffer"]
+                for name, weight in self.trained.items()
+                if self.optimizer.state[weight].get("momentum_buffer") is not None
+            },
+        }
+
+    def resume(self, path: Path) -> None:
+        """Goes on from a checkpoint of the same training."""
+        state = load_checkpoint(path)
+        found = state.get("identity", {})
+        for what, expected in self.identity.items():
+            if found.get(what) != expected:
+                raise CheckpointMismatch(path, what, found.get(what), expected)
+        self.supernet.load_state_dict(state["supernet"])
+        self.detector.load_state_dict(state["detector"])
+        for name, velocity in state["momentum"].items():
+            weight = self.trained[name]
+            self.optimizer.state[weight]["momentum_buffer"] = velocity.to(weight.device)
+        self.rows = state["history"]
+
+
+def _optimizer(weights: list[nn.Parameter], recipe: SupernetRecipe) -> torch.optim.SGD:
+    """SGD that decays filters and matrices, but neither biases nor batch norm."""
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _share_right(logits: Tensor, labels: Tensor) -> float:
+    return (logits.argmax(1) == labels).float().mean().item()
+
+
+def _fingerprint(split: Split) -> dict[str, Any]:
+    """Tells splits apart by their shape and their labels in order."""
+    return {"shape": list(split.images.shape), "labels": zlib.crc32(split.labels.cpu().numpy().tobytes())}
