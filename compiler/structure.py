@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from compiler.graph import Array
@@ -24,20 +25,31 @@ def structure_of(weight: Array) -> Sparsity:
     kept = int(mask.sum())
     if kept in (0, mask.size):
         return Sparsity()
-    flat = mask.reshape(mask.shape[0], mask.shape[1], -1)
+    mask = mask.reshape(mask.shape[0], mask.shape[1], -1)
     for name, axes in (("filter", (1, 2)), ("channel", (0, 2))):
-        live = flat.any(axis=axes)
+        live = mask.any(axis=axes)
         if int(live.sum()) * (mask.size // len(live)) == kept:
             return Sparsity(name, len(live) / int(live.sum()))
+    positions = mask.shape[2]
+    kernels = mask.any(2, keepdims=True)
+    if positions > 1 and int(kernels.sum()) * positions == kept:
+        found = _blocks_of(kernels, "block_kernel")
+    else:
+        found = _blocks_of(mask, "block_punched")
+    return found or Sparsity("unstructured", mask.size / kept)
+
+
+def _blocks_of(mask: npt.NDArray[np.bool_], scheme: str) -> Sparsity | None:
+    """The coarsest block shape on which `mask` [O, I, positions] is constant, None if there is none."""
     filters, channels = mask.shape[:2]
     for rows, cols in BLOCKS:
         if rows > filters or cols > channels:
             continue
-        groups = np.add.reduceat(np.add.reduceat(flat, range(0, filters, rows), 0), range(0, channels, cols), 1) > 0
+        groups = np.add.reduceat(np.add.reduceat(mask, range(0, filters, rows), 0), range(0, channels, cols), 1) > 0
         filled = np.repeat(np.repeat(groups, rows, 0), cols, 1)[:filters, :channels]
-        if int(filled.sum()) == kept:
-            return Sparsity(f"block_punched({rows}x{cols})", groups.size / int(groups.sum()))
-    return Sparsity("unstructured", mask.size / kept)
+        if int(filled.sum()) == int(mask.sum()):
+            return Sparsity(f"{scheme}({rows}x{cols})", groups.size / int(groups.sum()))
+    return None
 
 
 @lru_cache(maxsize=4096)

@@ -21,6 +21,8 @@ SCHEMES = [
     "block_punched(32x1)",
     "block_punched(16x4)",
     "block_punched(8x4)",
+    "block_kernel(16x1)",
+    "block_kernel(32x1)",
 ]
 
 

@@ -12,8 +12,17 @@ from pruning import Sparsity, make_scheme
 @given(
     st.sampled_from([62, 64, 94, 96]),
     st.integers(16, 90),
-    st.sampled_from([(1, 1), (3, 3)]),
-    st.sampled_from(["block_punched(16x1)", "block_punched(32x1)", "block_punched(16x4)", "block_punched(8x4)"]),
+    st.sampled_from([(1, 2), (3, 3)]),
+    st.sampled_from(
+        [
+            "block_kernel(16x1)",
+            "block_kernel(32x1)",
+            "block_punched(16x1)",
+            "block_punched(32x1)",
+            "block_punched(16x4)",
+            "block_punched(8x4)",
+        ]
+    ),
     st.sampled_from([2.0, 2.5, 3.0, 5.0]),
 )
 def test_a_spec_says_what_is_read_off_the_masked_weight(

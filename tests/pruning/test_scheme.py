@@ -25,6 +25,8 @@ TEXTS = (
     "block_punched(8x4)",
     "block_punched(2x1)",
     "block_punched(3x2)",
+    "block_kernel(16x1)",
+    "block_kernel(3x2)",
 )
 GROUP_OF = {
     "dense": lambda scheme, index: 0,
@@ -32,6 +34,7 @@ GROUP_OF = {
     "filter": lambda scheme, index: index[0],
     "channel": lambda scheme, index: index[1],
     "block_punched": lambda scheme, index: (index[0] // scheme.filters, index[1] // scheme.channels, *index[2:]),
+    "block_kernel": lambda scheme, index: (index[0] // scheme.filters, index[1] // scheme.channels),
 }
 RATES = (1, 2, 2.5, 3, 5, 7, 10)
 
@@ -126,6 +129,7 @@ def test_scores_are_group_energies(case: tuple[str, tuple[int, ...], float, int]
         ("block_punched(2x1)", (4, 2, 2, 2), 3),
         ("block_punched(3x2)", (5, 3, 2, 2), 2),
         ("block_punched(16x1)", (4, 3, 2, 2), 3),
+        ("block_kernel(2x1)", (7, 4, 2, 2), 3),
     ],
 )
 @pytest.mark.parametrize("seed", range(3))
