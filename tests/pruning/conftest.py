@@ -1,6 +1,6 @@
 """Small networks with every kind of coupling, with batch norm statistics as after training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -89,6 +89,15 @@ def seasoned(network: Network) -> nn.Module:
             module.running_mean.normal_(0, 0.5)
             module.running_var.uniform_(0.5, 2)
     return model
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small tensors: threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def assert_same_function(model: nn.Module, shrunken: nn.Module) -> None:
     torch.testing.assert_close(outputs(shrunken, fresh), outputs(model, fresh), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("rate", [2, 3, 10])
+@pytest.mark.parametrize("rate", [2, 10])
 @pytest.mark.parametrize("scheme", ["filter", "filter(4)", "channel"])
 def test_shrunken_equals_masked(network: nn.Module, images: Tensor, scheme: str, rate: float) -> None:
     prune(network, images, Sparsity(scheme, rate))

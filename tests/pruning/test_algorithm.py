@@ -1,0 +1,175 @@
+"""What every algorithm keeps, whichever way its weights go; a new algorithm joins by being registered."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pruning import Algorithm, Sparsity, algorithm_names, make_algorithm, project, shrink
+from pruning.errors import InvalidOption, StateMismatch, UnknownAlgorithm
+
+PLAN = {
+    "expand": Sparsity("filter", 2),
+    "reduce": Sparsity("block_punched(4x1)", 3),
+    "head": Sparsity("unstructured", 5),
+    "classifier": Sparsity(),
+}
+
+
+@pytest.fixture(params=algorithm_names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def train(model: nn.Module, algorithm: Algorithm, images: Tensor, steps: int) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01)
+    model.train()
+    for _ in range(steps):
+        loss = (model(images) - 1).square().mean() + algorithm.penalty()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        algorithm.after_step()
+    algorithm.after_epoch()
+
+
+def assert_removed_is_zero(model: nn.Module, algorithm: Algorithm) -> None:
+    for layer, mask in algorithm.masks.items():
+        weight = model.get_submodule(layer).weight
+        assert not bool(weight[~mask].any())
+        assert bool(weight[mask].any())
+    gone = ~algorithm.masks["expand"].flatten(1).any(1)
+    for layer in ("expand_bn", "depth_bn"):
+        norm = model.get_submodule(layer)
+        assert not any(bool(tensor[gone].any()) for tensor in (norm.weight, norm.bias, norm.running_mean))
+    assert not bool(model.get_submodule("depth").weight[gone].any())
+
+
+def test_nothing_changes_before_finish(name: str, mobile: nn.Module, images: Tensor) -> None:
+    before = {key: tensor.clone() for key, tensor in mobile.state_dict().items()}
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    algorithm.penalty()
+    algorithm.after_step()
+    algorithm.after_epoch()
+    assert not algorithm.finished
+    assert not algorithm.masks
+    assert all(torch.equal(tensor, before[key]) for key, tensor in mobile.state_dict().items())
+
+
+def test_finish_is_the_exact_projection(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    train(mobile, algorithm, images, 3)
+    weights = {layer: mobile.get_submodule(layer).weight.detach().clone() for layer in PLAN}
+    algorithm.finish()
+    assert algorithm.masks.keys() == {"expand", "reduce", "head"}
+    for layer in ("expand", "head"):
+        assert torch.equal(algorithm.masks[layer], project(weights[layer], PLAN[layer]))
+    for layer, mask in algorithm.masks.items():
+        assert torch.equal(mobile.get_submodule(layer).weight, weights[layer] * mask)
+
+
+def test_masks_hold_under_momentum_and_weight_decay(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    optimizer = torch.optim.SGD(mobile.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01)
+    mobile.train()
+    for step in range(12):
+        if step == 4:  # the optimizer's momentum still points at what is removed
+            algorithm.finish()
+        optimizer.zero_grad()
+        ((mobile(images) - 1).square().mean() + algorithm.penalty()).backward()
+        optimizer.step()
+        algorithm.after_step()
+    assert_removed_is_zero(mobile, algorithm)
+
+
+def test_finished_networks_shrink(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    algorithm.finish()
+    train(mobile, algorithm, images, 5)
+    made = algorithm.masks["expand"].flatten(1).any(1)
+    read = algorithm.masks["reduce"].flatten(2).any(2).any(0)
+    count = 24 - int((made & read).sum())
+    assert count >= 12
+    assert shrink(mobile, images).removed == {"expand": count, "depth": count}
+
+
+def test_finish_twice_is_finish_once(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    algorithm.finish()
+    masks = dict(algorithm.masks)
+    train(mobile, algorithm, images, 3)
+    algorithm.finish()
+    assert all(torch.equal(mask, masks[layer]) for layer, mask in algorithm.masks.items())
+    assert float(algorithm.penalty()) == 0
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_resumed_run_is_the_same_run(name: str, finished: bool, images: Tensor, mobile: nn.Module) -> None:
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    train(mobile, algorithm, images, 2)
+    if finished:
+        algorithm.finish()
+    file = io.BytesIO()
+    torch.save((mobile.state_dict(), algorithm.state_dict()), file)
+    rng = torch.get_rng_state()
+    for _ in range(4):
+        train(mobile, algorithm, images, 2)
+    algorithm.finish()
+
+    file.seek(0)
+    weights, state = torch.load(file, weights_only=True)
+    again = type(mobile)()
+    resumed = make_algorithm(name, again, PLAN, images)
+    again.load_state_dict(weights)
+    resumed.load_state_dict(state)
+    torch.set_rng_state(rng)
+    for _ in range(4):
+        train(again, resumed, images, 2)
+    resumed.finish()
+    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in mobile.state_dict().items())
+
+
+def test_going_back_to_an_unfinished_state(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    weights, state = copy.deepcopy((mobile.state_dict(), algorithm.state_dict()))
+    algorithm.finish()
+    mobile.load_state_dict(weights)
+    algorithm.load_state_dict(state)
+    assert not algorithm.finished
+    algorithm.after_step()
+    assert bool(mobile.get_submodule("expand").weight.flatten(1).any(1).all())
+
+
+def test_states_of_others_are_refused(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    algorithm.finish()
+    with pytest.raises(StateMismatch, match="another"):
+        algorithm.load_state_dict(algorithm.state_dict() | {"algorithm": "another"})
+    other = make_algorithm(name, mobile, {"head": PLAN["head"]}, images)
+    other.finish()
+    with pytest.raises(StateMismatch, match="masks"):
+        algorithm.load_state_dict(algorithm.state_dict() | {"masks": other.masks})
+
+
+def test_a_dense_plan_does_nothing(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, {"head": Sparsity(), "expand": Sparsity("filter", 1)}, images)
+    weight = mobile.get_submodule("head").weight.clone()
+    assert float(algorithm.penalty()) == 0
+    algorithm.after_epoch()
+    algorithm.finish()
+    assert not algorithm.masks
+    assert torch.equal(mobile.get_submodule("head").weight, weight)
+
+
+def test_unknown_names_list_what_is_known(mobile: nn.Module, images: Tensor) -> None:
+    with pytest.raises(UnknownAlgorithm, match="admm, magnitude"):
+        make_algorithm("ADMM", mobile, PLAN, images)
+
+
+def test_unknown_options_list_what_is_known(mobile: nn.Module, images: Tensor) -> None:
+    with pytest.raises(InvalidOption, match="rho, epochs, period"):
+        make_algorithm("admm", mobile, PLAN, images, rhoo=1)
+    with pytest.raises(InvalidOption, match="none"):
+        make_algorithm("magnitude", mobile, PLAN, images, rho=1)
