@@ -12,6 +12,7 @@ from torch import nn
 from compiler.capture import capture
 from compiler.compiled import CompiledModel, Listing
 from compiler.emit import constants, driver, kernel_codes
+from compiler.errors import UnsupportedThreads
 from compiler.graph import Activation, Add, Array, Conv, GlobalPool, Graph, Node, Op, Pool, Resample, Scale, Shape
 from compiler.kernels.epilogue import header
 from compiler.passes import PASSES
@@ -20,10 +21,16 @@ from compiler.runtime import Program, Signature
 from compiler.spec import CONVOLUTIONS, KernelSpec
 from compiler.target import Target, find_target
 from compiler.toolchain import build_library, compiler_version, find_compiler
+from compiler.tune import Records, tune_kernels
 
 
 def compile_model(
-    model: nn.Module, example_inputs: Sequence[Any] | torch.Tensor, device: str | Target = "local", threads: int = 1
+    model: nn.Module,
+    example_inputs: Sequence[Any] | torch.Tensor,
+    device: str | Target = "local",
+    threads: int = 1,
+    *,
+    tune: bool = False,
 ) -> CompiledModel:
     """Compile a network, in evaluation mode, to native code specialised to the sparsity of its weights.
 
@@ -31,10 +38,12 @@ def compile_model(
         model: any module that `torch.export` captures and whose operators are supported; left as it was.
         example_inputs: tensors [N, C, H, W] or [N, F]. The batch size may differ later, the rest may not.
         device: name of a target, or a target.
-        threads: threads that share the work of a kernel.
+        threads: threads that share the work of a kernel; only 1 so far.
+        tune: time a few schedules of every kernel inside this network, and use the fastest. What was found is kept in
+            the cache, so that only kernels never seen before cost time.
 
     Raises:
-        UnsupportedOperator, CaptureFailed, InvalidWeights: the network cannot be compiled.
+        UnsupportedOperator, CaptureFailed, InvalidWeights, UnsupportedThreads: the network cannot be compiled.
         CompilerMissing, CompilationFailed, CacheUnwritable: the C compiler cannot be used.
     """
     if isinstance(example_inputs, torch.Tensor):
@@ -42,12 +51,21 @@ def compile_model(
     graph = capture(model, example_inputs)
     for transform in PASSES:
         graph = transform(graph)
-    return compile_graph(graph, device, threads)
+    return compile_graph(graph, device, threads, tune=tune)
 
 
-def compile_graph(graph: Graph, device: str | Target = "local", threads: int = 1) -> CompiledModel:
-    """Compile a graph on which the passes have run."""
-    return build(make_plan(graph, find_target(device), threads))
+def compile_graph(
+    graph: Graph, device: str | Target = "local", threads: int = 1, *, tune: bool = False
+) -> CompiledModel:
+    """Compile a graph on which the passes have run; see `compile_model`."""
+    target = find_target(device)
+    if threads != 1:
+        raise UnsupportedThreads(f"{threads} threads were asked for; generated code runs on one: pass threads=1")
+    if tune:
+        records = Records(target)
+        tune_kernels(lambda choose: build(make_plan(graph, target, threads, choose)), records)
+        return build(make_plan(graph, target, threads, records.choose))
+    return build(make_plan(graph, target, threads))
 
 
 def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledModel:

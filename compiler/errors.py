@@ -27,6 +27,10 @@ class UnknownTarget(CompilerError):
     """No compilation target of that name exists."""
 
 
+class UnsupportedThreads(CompilerError):
+    """A number of threads was asked for that generated code cannot use."""
+
+
 class CompilerMissing(CompilerError):
     """No C compiler could be found."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from compiler.spec import KernelSpec
 from compiler.structure import structure_of
 from compiler.target import Target
 from pruning import Sparsity
+
+Choose = Callable[[KernelSpec, Target], Schedule]
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,17 @@ def scratch_name(step: int) -> str:
     return f"scratch[{step}]"
 
 
-def make_plan(graph: Graph, target: Target, threads: int = 1) -> Plan:
+def make_plan(graph: Graph, target: Target, threads: int = 1, choose: Choose = schedule) -> Plan:
     """Choose a kernel and buffers for every node of `graph`, after all passes.
+
+    Args:
+        choose: the schedule of a spec on a target.
 
     Raises:
         UnsupportedOperator: if a node has no kernel.
     """
     buffers = _buffers(graph, target)
-    steps = tuple(_steps(graph, buffers, target, threads))
+    steps = tuple(_Planner(graph, buffers, target, threads, choose).steps())
     lives: dict[str, Lifetime] = {}
     for index, step in enumerate(steps):
         for name in (step.writes, *step.reads):
@@ -123,49 +128,60 @@ def _buffers(graph: Graph, target: Target) -> dict[str, Buffer]:
     return buffers
 
 
-def _steps(graph: Graph, buffers: dict[str, Buffer], target: Target, threads: int) -> Iterator[Step]:
-    packed: set[str] = set()
-    order = {name: index for index, name in enumerate(graph.inputs)}
-    for node in graph.nodes:
-        for tensor in node.inputs:
-            if tensor in order and tensor not in packed:
-                packed.add(tensor)
-                yield _convert("pack", tensor, buffers, target, user_input(order[tensor]), tensor)
-        yield _step(node, graph, buffers, target, threads)
-    for index, tensor in enumerate(graph.outputs):
-        if tensor in order and tensor not in packed:
-            packed.add(tensor)
-            yield _convert("pack", tensor, buffers, target, user_input(order[tensor]), tensor)
-        yield _convert("unpack", tensor, buffers, target, tensor, user_output(index))
+@dataclass(frozen=True)
+class _Planner:
+    """What is fixed while the steps are made."""
 
+    graph: Graph
+    buffers: dict[str, Buffer]
+    target: Target
+    threads: int
+    choose: Choose
 
-def _convert(op: str, tensor: str, buffers: dict[str, Buffer], target: Target, reads: str, writes: str) -> Step:
-    buffer = buffers[tensor]
-    spec = KernelSpec(op, buffer.channels, buffer.channels, buffer.height, buffer.width)
-    return _make(tensor, spec, Operands(buffer, buffer), target, (reads,), writes)
+    def steps(self) -> Iterator[Step]:
+        """The kernels in execution order; an input is packed just before it is first read."""
+        packed: set[str] = set()
+        order = {name: index for index, name in enumerate(self.graph.inputs)}
 
+        def pack(tensors: Iterable[str]) -> Iterator[Step]:
+            for tensor in tensors:
+                if tensor in order and tensor not in packed:
+                    packed.add(tensor)
+                    yield self._convert("pack", tensor, user_input(order[tensor]), tensor)
 
-def _step(node: Node, graph: Graph, buffers: dict[str, Buffer], target: Target, threads: int) -> Step:
-    spec = replace(_spec(node, graph), threads=threads)
-    use = Operands(buffers[node.inputs[0]], buffers[node.name])
-    if len(node.inputs) > 1:
-        use = replace(use, r=buffers[node.inputs[1]])
-    if isinstance(node.op, Conv):
-        weight = graph.constants[node.op.weight]
-        bias = np.zeros(len(weight), np.float32) if node.op.bias is None else graph.constants[node.op.bias]
-        use = replace(use, weight=weight, bias=bias)
-    if isinstance(node.op, Resample):
-        use = replace(use, first_channel=node.op.before)
-    return _make(node.path or node.name, spec, use, target, node.inputs, node.name)
+        for node in self.graph.nodes:
+            yield from pack(node.inputs)
+            yield self._step(node)
+        for index, tensor in enumerate(self.graph.outputs):
+            yield from pack([tensor])
+            yield self._convert("unpack", tensor, tensor, user_output(index))
 
+    def _convert(self, op: str, tensor: str, reads: str, writes: str) -> Step:
+        buffer = self.buffers[tensor]
+        spec = KernelSpec(op, buffer.channels, buffer.channels, buffer.height, buffer.width)
+        return self._make(tensor, spec, Operands(buffer, buffer), (reads,), writes)
 
-def _make(layer: str, spec: KernelSpec, use: Operands, target: Target, reads: tuple[str, ...], writes: str) -> Step:
-    chosen = schedule(spec, target)
-    family = FAMILIES[chosen.family]
-    code = family.code(spec, chosen, use, target)
-    dims, constants = family.data(spec, chosen, use)
-    scratch = family.scratch(spec, chosen, use)
-    return Step(layer, spec, chosen, code, tuple(dims), constants, reads, writes, scratch)
+    def _step(self, node: Node) -> Step:
+        spec = replace(_spec(node, self.graph), threads=self.threads)
+        use = Operands(self.buffers[node.inputs[0]], self.buffers[node.name])
+        if len(node.inputs) > 1:
+            use = replace(use, r=self.buffers[node.inputs[1]])
+        if isinstance(node.op, Conv):
+            constants = self.graph.constants
+            weight = constants[node.op.weight]
+            bias = np.zeros(len(weight), np.float32) if node.op.bias is None else constants[node.op.bias]
+            use = replace(use, weight=weight, bias=bias)
+        if isinstance(node.op, Resample):
+            use = replace(use, first_channel=node.op.before)
+        return self._make(node.path or node.name, spec, use, node.inputs, node.name)
+
+    def _make(self, layer: str, spec: KernelSpec, use: Operands, reads: tuple[str, ...], writes: str) -> Step:
+        chosen = self.choose(spec, self.target)
+        family = FAMILIES[chosen.family]
+        code = family.code(spec, chosen, use, self.target)
+        dims, constants = family.data(spec, chosen, use)
+        scratch = family.scratch(spec, chosen, use)
+        return Step(layer, spec, chosen, code, tuple(dims), constants, reads, writes, scratch)
 
 
 def _spec(node: Node, graph: Graph) -> KernelSpec:

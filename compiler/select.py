@@ -14,19 +14,56 @@ from pruning import Sparsity
 
 @lru_cache(maxsize=65536)
 def schedule(spec: KernelSpec, target: Target) -> Schedule:
-    """The cheapest way to compute `spec` on `target`; depends on nothing else.
+    """The way to compute `spec` on `target` that costs the fewest cycles by analysis; depends on nothing else.
 
     Raises:
         UnsupportedOperator: if no family computes the spec.
     """
-    offers = [offer for name in FAMILIES_OF[spec.op] for offer in FAMILIES[name].candidates(spec, target)]
-    if not offers:
+    return explained(spec, min(offers(spec, target), key=lambda offer: offer.cycles), target)
+
+
+def offers(spec: KernelSpec, target: Target) -> list[Schedule]:
+    """Every schedule of every family that can compute `spec`.
+
+    Raises:
+        UnsupportedOperator: if there is none.
+    """
+    found = [offer for name in FAMILIES_OF[spec.op] for offer in FAMILIES[name].candidates(spec, target)]
+    if not found:
         raise UnsupportedOperator(f"no kernel family computes {spec}")
-    best = min(offers, key=lambda offer: offer.cycles)
+    return found
+
+
+def explained(spec: KernelSpec, chosen: Schedule, target: Target) -> Schedule:
+    """`chosen` with the reason why zeros are skipped, or are not."""
     if spec.sparsity.rate == 1:
-        return best
-    dense = schedule(replace(spec, sparsity=Sparsity()), target)
-    if best.form == "sparse":
-        gain = dense.cycles / best.cycles
-        return replace(best, why=f"skips zeros: {gain:.2f}x fewer cycles than the best dense kernel ({dense.family})")
-    return replace(best, why=f"skipping the zeros of {spec.sparsity} would cost more cycles than computing them")
+        return chosen
+    if chosen.form == "sparse":
+        dense = schedule(replace(spec, sparsity=Sparsity()), target)
+        gain = dense.cycles / chosen.cycles
+        return replace(chosen, why=f"skips zeros: {gain:.2f}x fewer cycles than the best dense kernel ({dense.family})")
+    return replace(chosen, why=f"skipping the zeros of {spec.sparsity} would cost more than computing them")
+
+
+def contenders(spec: KernelSpec, target: Target, count: int) -> list[Schedule]:
+    """The `count` most promising schedules, the analytic choice first, each of another family, form or tile.
+
+    Schedules that differ only in how many channels share an index, or in the columns of a tile of the same number of
+    sums, are too much alike to time both before each kind has had its turn.
+    """
+    ranked = sorted(offers(spec, target), key=lambda offer: offer.cycles)
+    kinds: dict[tuple[object, ...], Schedule] = {}
+    for offer in ranked:
+        kinds.setdefault((offer.family, offer.form, offer.vectors, offer.rows == 1), offer)
+    chosen = [offer for offer in kinds.values() if offer.cycles < 2 * ranked[0].cycles][:count]
+    best = ranked[0]
+    if best.family in LOOP_ORDERED and best.entries * best.unroll * target.vector * best.vectors > SMALL_WEIGHTS:
+        chosen.append(replace(best, blocks_outside=not best.blocks_outside))
+    chosen += [offer for offer in ranked if offer not in chosen]
+    return [explained(spec, offer, target) for offer in chosen[:count]]
+
+
+LOOP_ORDERED = frozenset({"filter_vector"})
+"""Families whose loops over tiles and filter blocks can be exchanged."""
+SMALL_WEIGHTS = 4096
+"""Floats of a filter block's weights below which the loop order cannot matter."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compiler import KernelSpec, compile_model, compile_specs
-from compiler.errors import InputMismatch, InvalidWeights, UnsupportedOperator
+from compiler.errors import InputMismatch, InvalidWeights, UnsupportedOperator, UnsupportedThreads
 from pruning import Sparsity, make_scheme
 
 SCHEMES = [
@@ -243,6 +243,11 @@ def test_wrong_inputs_are_refused_by_name(x: object, message: str) -> None:
         compiled(x)
     with pytest.raises(InputMismatch, match="2 inputs"):
         compiled(torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8))
+
+
+def test_more_threads_than_the_code_can_use_are_refused() -> None:
+    with pytest.raises(UnsupportedThreads, match="2 threads"):
+        compile_model(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8), threads=2)
 
 
 def test_nan_weights_are_refused() -> None:
