@@ -9,9 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compiler.artifact import load_compiled
     from compiler.compile import compile_graph, compile_model, compile_specs
-    from compiler.compiled import CompiledModel
+    from compiler.compiled import CompiledModel, load_compiled
     from compiler.errors import CompilerError
     from compiler.kernels import Schedule
     from compiler.onnx_export import OnnxReport, export_onnx
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
     from compiler.toolchain import compiler_version, find_compiler
 
 _HOMES = {
-    "artifact": ("load_compiled",),
     "compile": ("compile_graph", "compile_model", "compile_specs"),
-    "compiled": ("CompiledModel",),
+    "compiled": ("CompiledModel", "load_compiled"),
     "errors": ("CompilerError",),
     "kernels": ("Schedule",),
     "onnx_export": ("OnnxReport", "export_onnx"),

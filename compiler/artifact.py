@@ -15,19 +15,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from compiler.compiled import CompiledModel, Listing
 from compiler.errors import ArtifactCorrupt
+from compiler.listing import Listing
 from compiler.runtime import Program, Signature
 
 FORMAT = 1
 FILES = ("kernels.c", "libmodel.so", "constants.safetensors")
 
 
-def save(compiled: CompiledModel, directory: str | Path) -> None:
-    """Write the network to `directory`, each file atomically and the manifest last."""
-    folder = Path(directory)
+def write(program: Program, listing: Listing, folder: Path) -> None:
+    """Write a network to `folder`, each file atomically and the manifest last."""
     folder.mkdir(parents=True, exist_ok=True)
-    program, listing = compiled.program, compiled.listing
     _write(folder / "kernels.c", lambda path: path.write_text(listing.source))
     _write(folder / "libmodel.so", lambda path: shutil.copyfile(program.library, path))
     constants = {"constants": np.ascontiguousarray(program.constants)}
@@ -44,13 +42,12 @@ def save(compiled: CompiledModel, directory: str | Path) -> None:
     _write(folder / "manifest.json", lambda path: path.write_text(json.dumps(manifest, indent=1)))
 
 
-def load_compiled(directory: str | Path) -> CompiledModel:
-    """The network saved in `directory`, in a process that needs neither torch nor a compiler.
+def read(folder: Path) -> tuple[Program, Listing]:
+    """The network in `folder`.
 
     Raises:
         ArtifactCorrupt: if a file is missing, truncated or altered.
     """
-    folder = Path(directory)
     manifest = _manifest(folder / "manifest.json")
     for name, expected in manifest["sha256"].items():
         path = folder / name
@@ -76,7 +73,7 @@ def load_compiled(directory: str | Path) -> CompiledModel:
         (folder / "kernels.c").read_text(),
         manifest["live_bytes"],
     )
-    return CompiledModel(Program((folder / "libmodel.so").resolve(), constants, signature), listing)
+    return Program((folder / "libmodel.so").resolve(), constants, signature), listing
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from compiler.capture import capture
-from compiler.compiled import CompiledModel, Listing
+from compiler.compiled import CompiledModel
 from compiler.emit import constants, driver, kernel_codes
 from compiler.errors import UnsupportedThreads
 from compiler.graph import Activation, Add, Array, Conv, GlobalPool, Graph, Node, Op, Pool, Resample, Scale, Shape
 from compiler.kernels.epilogue import header
+from compiler.listing import Listing
 from compiler.passes import PASSES
 from compiler.plan import Plan, Step, make_plan
 from compiler.runtime import Program, Signature

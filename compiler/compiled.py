@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.artifact import read, write
+from compiler.listing import Listing
 from compiler.runtime import Program, Timing, check_inputs, like, time_program
 
 if TYPE_CHECKING:
     import pandas
 
     from compiler.spec import KernelSpec
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What is known of a compiled network beside its code.
-
-    Attributes:
-        target: name of the compilation target.
-        compiler: version line of the C compiler.
-        kernels: a row a kernel, in execution order: `layer`, the columns of `KernelSpec.to_dict`, `family`, `form`,
-            `tile`, `why`, `cycles` (analytic), `bytes`, `spec_index`.
-        source: the whole network as one C file.
-        live_bytes: bytes of the largest set of tensors alive together.
-    """
-
-    target: str
-    compiler: str
-    kernels: tuple[Mapping[str, Any], ...]
-    source: str
-    live_bytes: int
 
 
 class CompiledModel:
@@ -96,8 +77,15 @@ class CompiledModel:
         """Bytes of activations: the peak memory of a run beside the weights."""
         return self.program.signature.arena
 
-    def save(self, directory: str | Any) -> None:
-        """Write `kernels.c`, `libmodel.so`, `constants.safetensors` and `manifest.json`; see `compiler.artifact`."""
-        from compiler.artifact import save
+    def save(self, directory: str | Path) -> None:
+        """Write `kernels.c`, `libmodel.so`, `constants.safetensors` and, last, `manifest.json` with their checksums."""
+        write(self.program, self.listing, Path(directory))
 
-        save(self, directory)
+
+def load_compiled(directory: str | Path) -> CompiledModel:
+    """The network saved in `directory`, in a process that needs neither torch nor a compiler.
+
+    Raises:
+        ArtifactCorrupt: if a file is missing, truncated or altered.
+    """
+    return CompiledModel(*read(Path(directory)))
