@@ -1,0 +1,59 @@
+"""The search: operator, pruning scheme and rate of every site, together, under a latency budget.
+
+Names are imported on first use: a budget or a Pareto front should not wait for the Gaussian process libraries.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.budget import Budget
+    from search.driver import Evaluation, Search
+    from search.errors import SearchError
+    from search.evaluator import SupernetEvaluator
+    from search.lowering import kernel_specs
+    from search.objective import reward
+    from search.pareto import pareto_front
+    from search.result import SearchResult, Winner
+    from search.run import run_search
+    from search.samplers import CandidateSampler, NPASSampler, make_sampler, sampler_names
+
+_HOMES = {
+    "budget": ("Budget",),
+    "driver": ("Evaluation", "Search"),
+    "errors": ("SearchError",),
+    "evaluator": ("SupernetEvaluator",),
+    "lowering": ("kernel_specs",),
+    "objective": ("reward",),
+    "pareto": ("pareto_front",),
+    "result": ("SearchResult", "Winner"),
+    "run": ("run_search",),
+    "samplers": ("CandidateSampler", "NPASSampler", "make_sampler", "sampler_names"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Budget",
+    "CandidateSampler",
+    "Evaluation",
+    "NPASSampler",
+    "Search",
+    "SearchError",
+    "SearchResult",
+    "SupernetEvaluator",
+    "Winner",
+    "kernel_specs",
+    "make_sampler",
+    "pareto_front",
+    "reward",
+    "run_search",
+    "sampler_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -1,0 +1,183 @@
+"""The search loop in one process."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from search.errors import EvaluationFailed, SearchFailed, StudyMismatch
+from search.history import read_history
+from search.objective import reward
+from search.result import SearchResult
+from search.samplers import make_sampler
+from search.study import open_study, retry_interrupted
+from supernet import Candidate, SearchSpace
+
+FORMAT = 1
+FAILURES_IN_A_ROW = 5
+
+_logger = logging.getLogger(__name__)
+
+
+class PredictedLatency(Protocol):
+    """What a latency predictor says about a network, in milliseconds."""
+
+    @property
+    def mean_ms(self) -> float: ...
+
+    @property
+    def upper_ms(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One finished evaluation, for progress displays.
+
+    Attributes:
+        number: of its trial.
+        done, trials: evaluations so far and planned.
+        predicted_ms: predicted latency in milliseconds.
+        accuracy: percent points; NaN if the evaluation failed, for the reason in `failure`.
+    """
+
+    number: int
+    done: int
+    trials: int
+    candidate: Candidate
+    predicted_ms: float
+    accuracy: float
+    failure: str | None = None
+
+
+class Search:
+    """Searches candidates of high accuracy among those whose predicted latency meets a budget.
+
+    Args:
+        space: the search space.
+        evaluator: accuracy of a candidate in percent points; may raise `EvaluationFailed`.
+        latency: predicted latency of a candidate; the upper end of its interval is held against the budget.
+        budget_ms: milliseconds.
+        storage: path of an SQLite file, or a database URL that Optuna understands.
+        sampler: name of the sampler.
+        trials: number of evaluations.
+        seed: of all random decisions; recorded with every trial.
+        options: further keyword arguments of the sampler.
+
+    Raises:
+        UnknownSampler: there is no sampler of that name.
+        InfeasibleBudget: no candidate meets the budget.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        evaluator: Callable[[Candidate], float],
+        latency: Callable[[Candidate], PredictedLatency],
+        budget_ms: float,
+        storage: str | Path,
+        *,
+        sampler: str = "npas",
+        trials: int = 200,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.evaluator = evaluator
+        self.latency = latency
+        self.budget_ms = budget_ms
+        self.storage = storage
+        self.trials = trials
+        self.seed = seed
+        self.sampler = make_sampler(
+            sampler,
+            space,
+            lambda candidate: latency(candidate).upper_ms,
+            budget_ms,
+            seed=seed,
+            trials=trials,
+            **(options or {}),
+        )
+        self.facts = {
+            "format": FORMAT,
+            "space": space.fingerprint(),
+            "budget_ms": budget_ms,
+            "sampler": sampler,
+            "options": dict(options or {}),
+            "seed": seed,
+        }
+
+    def run(self, on_trial: Callable[[Evaluation], None] | None = None) -> SearchResult:
+        """Evaluate until `trials` evaluations are done or no candidate is left.
+
+        A study that is there already is continued: finished trials count, and candidates whose evaluation was
+        interrupted are evaluated first. A search that was stopped anywhere finds what it would have found without.
+
+        Raises:
+            StudyBusy, StudyCorrupt: the study file cannot be used.
+            StudyMismatch: the study has another space, budget, sampler, seed or latency predictor.
+            SearchFailed: five evaluations failed in a row.
+        """
+        with open_study(self.storage, self.sampler, self.facts) as study:
+            self._check_latencies(study)
+            retry_interrupted(study, self.sampler)
+            failures = 0
+            while (done := self._done(study)) < self.trials and not self._nothing_left(study):
+                evaluation = self._evaluate_next(study, done + 1)
+                failures = failures + 1 if evaluation.failure else 0
+                if on_trial is not None:
+                    on_trial(evaluation)
+                if failures == FAILURES_IN_A_ROW:
+                    raise SearchFailed(
+                        f"{failures} evaluations failed in a row, the last one because {evaluation.failure}"
+                    )
+            return SearchResult.from_study(study, self.budget_ms, exhausted=self._nothing_left(study))
+
+    def _done(self, study: optuna.Study) -> int:
+        return len(read_history(study, self.sampler.encoding).observations)
+
+    def _nothing_left(self, study: optuna.Study) -> bool:
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return not waiting and self.sampler.exhausted(study)
+
+    def _evaluate_next(self, study: optuna.Study, done: int) -> Evaluation:
+        trial = study.ask(dict(self.sampler.distributions()))
+        candidate = self.sampler.suggest(trial)
+        prediction = self.latency(candidate)
+        trial.set_user_attr("candidate", candidate.to_json())
+        trial.set_user_attr("predicted_ms", prediction.mean_ms)
+        trial.set_user_attr("predicted_upper_ms", prediction.upper_ms)
+        trial.set_user_attr("seed", self.seed)
+        trial.set_constraint("latency", prediction.upper_ms - self.budget_ms)
+        accuracy, failure = self._evaluate(candidate)
+        if failure is None:
+            trial.set_user_attr("accuracy", accuracy)
+            study.tell(trial, reward(accuracy, prediction.upper_ms, self.budget_ms))
+        else:
+            trial.set_user_attr("failure", failure)
+            study.tell(trial, state=TrialState.FAIL)
+            _logger.warning("the evaluation of trial %d failed: %s", trial.number, failure)
+        return Evaluation(trial.number, done, self.trials, candidate, prediction.mean_ms, accuracy, failure)
+
+    def _evaluate(self, candidate: Candidate) -> tuple[float, str | None]:
+        """Accuracy and None, or NaN and the reason for the failure."""
+        try:
+            accuracy = float(self.evaluator(candidate))
+        except EvaluationFailed as error:
+            return math.nan, str(error)
+        return accuracy, None if math.isfinite(accuracy) else f"the accuracy is {accuracy}"
+
+    def _check_latencies(self, study: optuna.Study) -> None:
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            now = self.latency(Candidate.from_json(trial.user_attrs["candidate"])).mean_ms
+            then = trial.user_attrs["predicted_ms"]
+            if not math.isclose(now, then, rel_tol=1e-6):
+                raise StudyMismatch(
+                    f"trial {trial.number} of the study in {self.storage} was predicted at {then:.6g} ms and is at "
+                    f"{now:.6g} ms now: the latency predictor is another one; use another file for this search"
+                )

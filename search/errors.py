@@ -1,0 +1,55 @@
+"""Everything the search refuses, by name."""
+
+from __future__ import annotations
+
+
+class SearchError(RuntimeError):
+    """Base of all errors raised by the search."""
+
+
+class BudgetError(SearchError, ValueError):
+    """A latency budget is not a positive number of milliseconds or a percentage."""
+
+
+class InfeasibleBudget(SearchError):
+    """No candidate of the space is predicted to meet the budget."""
+
+
+class InvalidLatency(SearchError):
+    """The latency function returned something that is not a positive number of milliseconds."""
+
+
+class FeasibleSetExhausted(SearchError):
+    """Every candidate under the budget has been proposed already."""
+
+
+class UnknownSampler(SearchError, ValueError):
+    """No sampler of that name exists."""
+
+
+class UnsupportedStudy(SearchError):
+    """A sampler was given a study with several objectives."""
+
+
+class StudyMismatch(SearchError):
+    """A study on disk belongs to another search."""
+
+
+class StudyCorrupt(SearchError):
+    """A study file cannot be read."""
+
+
+class StudyBusy(SearchError):
+    """Another live process is working on the same study file."""
+
+
+class EvaluationFailed(SearchError):
+    """One candidate could not be evaluated; the search records that and goes on."""
+
+
+class SearchFailed(SearchError):
+    """So many evaluations failed in a row that going on makes no sense."""
+
+
+class NothingFound(SearchError):
+    """A search has no finished trial, so that it has no best candidate."""

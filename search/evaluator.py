@@ -1,0 +1,39 @@
+"""The accuracy of a candidate before any training of its own."""
+
+from __future__ import annotations
+
+import math
+
+from search.errors import EvaluationFailed
+from supernet import Candidate, SuperNet, fast_evaluate
+from training import Dataset
+
+
+class SupernetEvaluator:
+    """Validation accuracy in percent points with the supernet's weights, batch norm recalibrated.
+
+    Every candidate sees the same pictures, so that differences are due to the candidates.
+
+    Args:
+        recalibration_batches: batches of training pictures that measure the statistics.
+        seed: decides which pictures these are.
+    """
+
+    def __init__(self, supernet: SuperNet, dataset: Dataset, *, recalibration_batches: int = 16, seed: int = 0) -> None:
+        self.supernet = supernet
+        self.dataset = dataset
+        self.recalibration_batches = recalibration_batches
+        self.seed = seed
+
+    def __call__(self, candidate: Candidate) -> float:
+        """Raises EvaluationFailed if the loss is not finite."""
+        metrics = fast_evaluate(
+            self.supernet,
+            candidate,
+            self.dataset,
+            recalibration_batches=self.recalibration_batches,
+            seed=self.seed,
+        )
+        if not math.isfinite(metrics.loss):
+            raise EvaluationFailed(f"the loss is {metrics.loss}")
+        return metrics.accuracy

@@ -1,0 +1,97 @@
+"""What a study has seen so far: the only state that a sampler has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search.encoding import Code, Encoding
+from search.errors import UnsupportedStudy
+
+RETRY_OF = "retry_of"
+"""User attribute of a trial that repeats an interrupted one: the number of that trial."""
+
+PROPOSAL = "npas:proposal"
+"""System attribute with the code a sampler proposed, so that other workers see it before its parameters are set."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One finished evaluation; a larger reward is better."""
+
+    code: Code
+    reward: float
+
+
+@dataclass(frozen=True)
+class History:
+    """Finished evaluations in the order of their trials, and the candidates that are being evaluated now."""
+
+    observations: tuple[Observation, ...] = ()
+    pending: tuple[Code, ...] = field(default=())
+
+    def __len__(self) -> int:
+        """Number of candidates that were proposed, finished or not."""
+        return len(self.observations) + len(self.pending)
+
+    @cached_property
+    def seen(self) -> frozenset[Code]:
+        """Every candidate that was proposed, finished or not."""
+        return frozenset(o.code for o in self.observations) | frozenset(self.pending)
+
+    @cached_property
+    def ranked(self) -> tuple[Observation, ...]:
+        """Observations from best to worst, the earlier first among equals."""
+        return tuple(sorted(self.observations, key=lambda o: -o.reward))
+
+    @property
+    def since_best(self) -> int:
+        """Number of observations after the best one."""
+        return len(self.observations) - 1 - self.observations.index(self.ranked[0]) if self.observations else 0
+
+
+def read_history(study: optuna.Study, encoding: Encoding, trial: FrozenTrial | None = None) -> History:
+    """The history of a study, without `trial` itself.
+
+    A failed evaluation enters with the worst reward seen, as it will not be tried again; the remains of an
+    interrupted trial that has a successor (`RETRY_OF`) do not enter at all.
+
+    Raises:
+        UnsupportedStudy: the study has several objectives.
+        StudyMismatch: a trial holds a choice that the space does not offer.
+    """
+    if len(study.directions) != 1:
+        raise UnsupportedStudy(
+            f"the study has {len(study.directions)} objectives; npas samplers maximise or minimise one: "
+            "use the reward as the objective and read the Pareto set from the trials"
+        )
+    sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
+    trials = [t for t in study.get_trials(deepcopy=False) if trial is None or t.number != trial.number]
+    retried = {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}
+    if trial is not None and RETRY_OF in trial.user_attrs:
+        retried.add(trial.user_attrs[RETRY_OF])
+    finished: list[tuple[Code, float | None]] = []
+    pending: list[Code] = []
+    for t in trials:
+        code = code_of(t, encoding)
+        if code is None or t.number in retried:
+            continue
+        if t.state is TrialState.COMPLETE and t.value is not None:
+            finished.append((code, sign * t.value))
+        elif t.state.is_finished():
+            finished.append((code, None))
+        else:
+            pending.append(code)
+    worst = min((reward for _, reward in finished if reward is not None), default=0.0)
+    observations = tuple(Observation(code, worst if reward is None else reward) for code, reward in finished)
+    return History(observations, tuple(pending))
+
+
+def code_of(trial: FrozenTrial, encoding: Encoding) -> Code | None:
+    """The candidate of a trial; None if it ended before it had one."""
+    code = encoding.from_params({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+    return code or tuple(trial.system_attrs.get(PROPOSAL, ())) or None

@@ -1,0 +1,67 @@
+"""From a candidate to the kernels that its compiled network executes, without building the network."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from compiler import KernelSpec, structure_of
+from pruning import Sparsity
+from supernet import Candidate, Layer, SearchSpace
+
+
+def kernel_specs(space: SearchSpace, candidate: Candidate) -> tuple[KernelSpec, ...]:
+    """The kernels of `compile_model(extract(supernet, candidate))`, in execution order, for one image.
+
+    Raises:
+        InvalidCandidate: the candidate is not of this space.
+    """
+    layers = space.layers(candidate)
+    first, last = layers[0], layers[-1]
+    pack = KernelSpec("pack", first.in_channels, first.in_channels, first.size, first.size)
+    unpack = KernelSpec("unpack", last.out_channels, last.out_channels, last.output_size, last.output_size)
+    return (pack, *map(layer_spec, layers), unpack)
+
+
+@lru_cache(maxsize=1 << 16)
+def layer_spec(layer: Layer) -> KernelSpec:
+    """The kernel of one layer, everything behind it fused into it."""
+    if layer.kind == "global_pool":
+        return KernelSpec("global_pool", layer.in_channels, layer.out_channels, layer.size, layer.size)
+    return KernelSpec(
+        op=_operation(layer),
+        in_channels=layer.in_channels,
+        out_channels=layer.out_channels,
+        height=layer.size,
+        width=layer.size,
+        kernel=(layer.kernel, layer.kernel),
+        stride=(layer.stride, layer.stride),
+        padding=(layer.kernel // 2, layer.kernel // 2),
+        groups=layer.in_channels if layer.kind == "depthwise" else 1,
+        epilogue=_epilogue(layer),
+        sparsity=_structure(layer.weight_shape, layer.sparsity),
+    )
+
+
+def _operation(layer: Layer) -> str:
+    """A 1x1 convolution of a 1x1 image is a matrix product."""
+    return "linear" if layer.kind == "conv" and layer.size == layer.kernel == 1 else layer.kind
+
+
+def _epilogue(layer: Layer) -> tuple[str, ...]:
+    add = ("add",) if layer.residual else ()
+    return add if layer.activation == "none" else (*add, layer.activation)
+
+
+@lru_cache(maxsize=1 << 16)
+def _structure(weight_shape: tuple[int, ...], sparsity: Sparsity) -> Sparsity:
+    """The structure that the compiler recognises in a weight pruned like this, at its effective rate.
+
+    It may be a simpler one: a block as tall as a 1x1 convolution removes whole input channels.
+    """
+    if sparsity.dense:
+        return Sparsity()
+    weight = torch.randn(weight_shape, generator=torch.Generator().manual_seed(0))
+    masked = weight * sparsity.scheme.mask(weight, sparsity.rate)
+    return structure_of(masked.reshape(*weight_shape, *(1,) * (4 - len(weight_shape))).numpy())

@@ -1,0 +1,65 @@
+"""The candidates among which the surrogate chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from search.encoding import Code, distance
+from search.feasible import FeasibleSet
+from search.history import History, Observation
+
+POOL = 200
+Q_SHARE = 0.40
+MUTATION_SHARE = 0.35
+PARENTS = 10
+TRIES_PER_MEMBER = 3
+
+
+class Pool:
+    """New admitted codes without repeats, from several sources that each fill a share."""
+
+    def __init__(self, feasible: FeasibleSet, history: History) -> None:
+        self._feasible = feasible
+        self._seen = history.seen
+        self.codes: dict[Code, None] = {}
+
+    def fill(self, source: Callable[[], Code], count: int) -> None:
+        """Take up to `count` codes from a source; one that repeats itself, or is too slow, gives fewer."""
+        wanted = len(self.codes) + count
+        for _ in range(TRIES_PER_MEMBER * count):
+            if len(self.codes) >= wanted:
+                return
+            code = source()
+            if code not in self._seen and code not in self.codes and self._feasible.admits(code):
+                self.codes[code] = None
+
+
+def parents(history: History, *, away_from_best: bool) -> list[Observation]:
+    """The ten best observations; with `away_from_best` only those that differ from the best at a third of the sites."""
+    best = history.ranked[0].code
+    far = [o for o in history.ranked if distance(o.code, best) >= len(best) / 3] if away_from_best else []
+    return (far or list(history.ranked))[:PARENTS]
+
+
+def make_pool(
+    feasible: FeasibleSet,
+    history: History,
+    propose: Callable[[], Code],
+    rng: np.random.Generator,
+    *,
+    away_from_best: bool,
+) -> list[Code]:
+    """About 200 codes: 40 % from the proposer, 35 % one- and two-site mutations of the best, the rest uniform."""
+    pool = Pool(feasible, history)
+    origins = parents(history, away_from_best=away_from_best)
+
+    def mutation() -> Code:
+        parent = origins[int(rng.integers(len(origins)))]
+        return feasible.encoding.mutate(parent.code, rng, sites=int(rng.integers(1, 3)))
+
+    pool.fill(propose, round(Q_SHARE * POOL))
+    pool.fill(mutation, round(MUTATION_SHARE * POOL))
+    pool.fill(lambda: feasible.encoding.draw(rng), POOL - len(pool.codes))
+    return list(pool.codes)

@@ -1,0 +1,84 @@
+"""A whole search from a resolved configuration and the earlier stages of its run directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compiler import compile_model
+from latency_model import Device, LatencyPredictor, NetworkPrediction
+from search.budget import Budget
+from search.driver import Evaluation, Search
+from search.evaluator import SupernetEvaluator
+from search.lowering import kernel_specs
+from search.result import SearchResult
+from supernet import Candidate, SuperNet, extract, make_space
+from training import load_checkpoint, load_dataset
+
+DENSE = "dense.json"
+_SECONDS = 2.0
+
+
+def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None] | None = None) -> SearchResult:
+    """Search with the supernet and the latency predictor of `config["run_dir"]`, into its `study.db`.
+
+    A search that was stopped is continued. The dense network's latency, to which a budget in percent refers, is
+    measured once and kept in `dense.json`.
+
+    Args:
+        config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
+            `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `options`).
+        on_trial: called after every evaluation.
+
+    Raises:
+        BudgetError, InfeasibleBudget: the budget is not understood, or no candidate meets it.
+        StudyBusy, StudyCorrupt, StudyMismatch: `study.db` cannot be continued.
+        CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
+    """
+    run_dir, settings = Path(config["run_dir"]), config["search"]
+    budget = Budget.parse(config["budget"])
+    data = config["data"]
+    dataset = load_dataset(data["name"], data["root"], validation=data["validation"])
+    space = make_space(config["space"], dataset.input_shape, dataset.classes)
+    supernet = SuperNet(space, seed=config["seed"])
+    supernet.load_state_dict(load_checkpoint(run_dir / "supernet.safetensors")["supernet"])
+    supernet.eval()
+    predictor = LatencyPredictor.load(run_dir / "predictor")
+    budget_ms = budget.resolve(_dense_ms(supernet, dataset.input_shape, config["device"], run_dir / DENSE))
+
+    @cache
+    def latency(candidate: Candidate) -> NetworkPrediction:
+        return predictor.predict_network(kernel_specs(space, candidate))
+
+    search = Search(
+        space,
+        SupernetEvaluator(
+            supernet, dataset, recalibration_batches=settings["recalibration_batches"], seed=config["seed"]
+        ),
+        latency,
+        budget_ms,
+        run_dir / "study.db",
+        sampler=settings["sampler"],
+        trials=settings["trials"],
+        seed=config["seed"],
+        options=settings.get("options"),
+    )
+    return search.run(on_trial)
+
+
+def _dense_ms(supernet: SuperNet, input_shape: tuple[int, ...], device: Mapping[str, Any], file: Path) -> float:
+    """Measured latency of the dense network in milliseconds, kept in `file`."""
+    if not file.exists():
+        network = extract(supernet, supernet.space.largest()).eval()
+        compiled = compile_model(network, torch.zeros(1, *input_shape), device=Device.from_config(device).target)
+        timing = compiled.time(_SECONDS)
+        written = file.with_name(file.name + ".part")
+        written.write_text(json.dumps({"measured_ms": timing.median_ms, "spread": timing.spread, "runs": timing.runs}))
+        os.replace(written, file)
+    return float(json.loads(file.read_text())["measured_ms"])

@@ -1,0 +1,50 @@
+"""Samplers by one word: npas and the baselines that it has to beat under the same filter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.errors import UnknownSampler
+from search.feasible import LatencyFunction
+from search.samplers.base import CandidateSampler
+from search.samplers.evolution import EvolutionSampler
+from search.samplers.local_search import LocalSearchSampler
+from search.samplers.npas import NPASSampler
+from search.samplers.random import RandomFeasibleSampler
+from supernet import SearchSpace
+
+__all__ = [
+    "CandidateSampler",
+    "EvolutionSampler",
+    "LocalSearchSampler",
+    "NPASSampler",
+    "RandomFeasibleSampler",
+    "make_sampler",
+    "sampler_names",
+]
+
+_SAMPLERS: dict[str, type[CandidateSampler]] = {
+    "npas": NPASSampler,
+    "random": RandomFeasibleSampler,
+    "evolution": EvolutionSampler,
+    "local_search": LocalSearchSampler,
+}
+
+
+def sampler_names() -> tuple[str, ...]:
+    """Names that `make_sampler` knows."""
+    return tuple(_SAMPLERS)
+
+
+def make_sampler(
+    name: str, space: SearchSpace, latency: LatencyFunction, budget_ms: float, **options: Any
+) -> CandidateSampler:
+    """The sampler called `name`; `options` are its keyword arguments (seed, trials, ...).
+
+    Raises:
+        UnknownSampler: there is no sampler of that name.
+        InfeasibleBudget: no candidate meets the budget.
+    """
+    if name not in _SAMPLERS:
+        raise UnknownSampler(f"there is no sampler {name!r}; choose one of {', '.join(sampler_names())}")
+    return _SAMPLERS[name](space, latency, budget_ms, **options)

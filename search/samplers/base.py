@@ -1,0 +1,104 @@
+"""What all samplers of npas share: one Optuna parameter a site, the admission filter, no repeats."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.encoding import Code, Encoding
+from search.errors import FeasibleSetExhausted
+from search.feasible import FeasibleSet, LatencyFunction
+from search.history import PROPOSAL, History, read_history
+from supernet import Candidate, SearchSpace
+
+
+class CandidateSampler(BaseSampler, ABC):
+    """Optuna sampler over the candidates of a space that meet a latency budget.
+
+    A proposal is new and under the budget, and depends on the study's history and the seed alone. An objective
+    gets its candidate with `suggest(trial)`, or by suggesting the parameters of `distributions()` itself.
+
+    Args:
+        space: the search space.
+        latency: predicted latency of a candidate in milliseconds.
+        budget_ms: candidates of a higher latency are never proposed.
+        seed: seed of all random decisions.
+        trials: number of evaluations that are planned, for schedules.
+
+    Raises:
+        InfeasibleBudget: no candidate meets the budget.
+        InvalidLatency: `latency` returned no positive finite number.
+    """
+
+    def __init__(
+        self, space: SearchSpace, latency: LatencyFunction, budget_ms: float, *, seed: int = 0, trials: int = 200
+    ) -> None:
+        self.space = space
+        self.seed = seed
+        self.trials = trials
+        self.encoding = Encoding(space)
+        self.feasible = FeasibleSet(self.encoding, latency, budget_ms)
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def propose(self, history: History, rng: np.random.Generator) -> Code | None:
+        """A new admitted code; None when there is none left."""
+
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """The parameters of a trial."""
+        return self.encoding.distributions()
+
+    def suggest(self, trial: optuna.Trial) -> Candidate:
+        """The candidate that a trial is to evaluate."""
+        for name, distribution in self.distributions().items():
+            trial.suggest_categorical(name, distribution.choices)
+        code = self.encoding.from_params(trial.params)
+        assert code is not None
+        return self.encoding.candidate(code)
+
+    def exhausted(self, study: optuna.Study) -> bool:
+        """Whether every candidate under the budget is in the study already."""
+        return self.feasible.exhausted(read_history(study, self.encoding).seen)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self.distributions())
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if trial.system_attrs.get("fixed_params", {}).keys() >= set(self.encoding.names):
+            return {}
+        with self._lock:
+            history = read_history(study, self.encoding, trial)
+            code = self.propose(history, np.random.default_rng([self.seed, len(history)]))
+            if code is None:
+                raise FeasibleSetExhausted(
+                    f"all {len(history.seen)} candidates under {self.feasible.budget_ms:.4g} ms have been evaluated: "
+                    "raise the budget, or offer more choices"
+                )
+            study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, list(code))
+        return dict(self.encoding.params(code))
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A random value for a parameter that is no site of the space."""
+        seed = np.random.SeedSequence([self.seed, trial.number, *param_name.encode()]).generate_state(1)[0]
+        return RandomSampler(seed=int(seed)).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Ends `study.optimize` when no candidate is left; outside of it there is no loop to end."""
+        if self.exhausted(study):
+            with suppress(RuntimeError):
+                study.stop()

@@ -1,0 +1,60 @@
+"""The sampler of npas: proposals by Q-learning and mutation, chosen among by a Gaussian process."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from search.encoding import Code
+from search.feasible import LatencyFunction
+from search.history import History
+from search.pool import make_pool
+from search.q_learning import Decisions, QLearning
+from search.samplers.base import CandidateSampler
+from search.surrogate import Surrogate
+from supernet import SearchSpace
+
+BATCH = 5
+STALL = 3 * BATCH
+
+
+class NPASSampler(CandidateSampler):
+    """Sampler for operator, pruning scheme and rate of every site under a latency budget.
+
+    After `startup` uniform feasible candidates, each proposal is the one of highest expected improvement in a pool
+    of about 200 that come from an epsilon-greedy Q-learning agent, from mutations of the best, and uniformly.
+    After 15 evaluations without a new best every second proposal is uniform feasible, and mutations start from good
+    candidates far away from the best. The loop is that of NPAS (Li et al. 2021, arXiv 2012.00596) with its Bayesian
+    predictor after NAS-BOWL (arXiv 2006.07556).
+
+    Args:
+        startup: number of uniform feasible candidates to begin with; a tenth of the trials, at least 10, by default.
+        (others as for every `CandidateSampler`)
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        latency: LatencyFunction,
+        budget_ms: float,
+        *,
+        seed: int = 0,
+        trials: int = 200,
+        startup: int | None = None,
+    ) -> None:
+        super().__init__(space, latency, budget_ms, seed=seed, trials=trials)
+        self.startup = max(10, trials // 10) if startup is None else startup
+        decisions = Decisions(self.encoding.choices, self.feasible.extra_ms, self.feasible.slack_ms)
+        self._agent = QLearning(decisions, seed=seed, trials=trials)
+        self._surrogate = Surrogate(space)
+
+    def propose(self, history: History, rng: np.random.Generator) -> Code | None:
+        stalled = history.since_best >= STALL
+        if len(history) < self.startup or not history.observations or (stalled and len(history) % 2):
+            return self.feasible.draw(rng, history.seen)
+        count = len(history.observations)
+        table, epsilon = self._agent.table(history.observations), self._agent.epsilon(count)
+        pool = make_pool(self.feasible, history, lambda: table.propose(rng, epsilon), rng, away_from_best=stalled)
+        if not pool:
+            return self.feasible.draw(rng, history.seen)
+        scores = self._surrogate.log_expected_improvement(history, pool)
+        return pool[int(np.argmax(scores))]

@@ -1,0 +1,107 @@
+"""The study on disk: opened, locked, checked, and freed from what a killed process left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.errors import StudyBusy, StudyCorrupt, StudyMismatch
+from search.history import RETRY_OF, code_of
+from search.samplers.base import CandidateSampler
+
+STUDY_NAME = "npas"
+FACTS = "npas:search"
+
+
+@contextmanager
+def open_study(storage: str | Path, sampler: CandidateSampler, facts: Mapping[str, Any]) -> Iterator[optuna.Study]:
+    """The study in `storage`, created if it is not there; held by this process while the context is open.
+
+    Args:
+        storage: path of an SQLite file, or a database URL that Optuna understands.
+        facts: what makes the search this one, as plain values; a study with others is refused.
+
+    Raises:
+        StudyBusy: another live process holds the SQLite file.
+        StudyCorrupt: the file is damaged, or is something else.
+        StudyMismatch: the study was made by another search.
+    """
+    text = str(storage)
+    with ExitStack() as stack:
+        if "://" not in text:
+            path = Path(text)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(path))
+            _check_file(path)
+            text = f"sqlite:///{path}"
+        try:
+            study = optuna.create_study(
+                storage=text, study_name=STUDY_NAME, sampler=sampler, direction="maximize", load_if_exists=True
+            )
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+            raise StudyCorrupt(
+                f"the study in {storage} cannot be opened ({error}): move it away to start a new search, or restore it"
+            ) from error
+        _check_facts(study, storage, facts)
+        yield study
+
+
+def retry_interrupted(study: optuna.Study, sampler: CandidateSampler) -> None:
+    """End the trials that a killed process left running, and put their candidates first in line."""
+    trials = study.get_trials(deepcopy=False)
+    retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    for trial in trials:
+        if trial.state is not TrialState.RUNNING:
+            continue
+        code = code_of(trial, sampler.encoding)
+        if code is not None and trial.number not in retried:
+            study.enqueue_trial(dict(sampler.encoding.params(code)), user_attrs={RETRY_OF: trial.number})
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes away from the study; the lock goes with the process, however it ends."""
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StudyBusy(f"another process is searching in {path}: wait for it, or stop it") from error
+        yield
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        return
+    advice = "move it away to start a new search, or restore it from a copy"
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            found = connection.execute("PRAGMA quick_check").fetchone()[0]
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise StudyCorrupt(f"{path} is damaged or no study ({error}): {advice}") from error
+    if found != "ok":
+        raise StudyCorrupt(f"{path} is damaged ({found}): {advice}")
+    if tables and "studies" not in tables:
+        raise StudyCorrupt(f"{path} is a database, but no study (it holds {', '.join(sorted(tables))}): {advice}")
+
+
+def _check_facts(study: optuna.Study, storage: str | Path, facts: Mapping[str, Any]) -> None:
+    if FACTS not in study.user_attrs and not study.get_trials(deepcopy=False):
+        study.set_user_attr(FACTS, dict(facts))
+    found = study.user_attrs.get(FACTS, {})
+    differing = [key for key in {**facts, **found} if facts.get(key) != found.get(key)]
+    if differing:
+        what = ", ".join(f"{key} is {found.get(key)!r} there and {facts.get(key)!r} here" for key in differing)
+        raise StudyMismatch(
+            f"the study in {storage} belongs to another search: {what}. Use another file for this search, or repeat "
+            "the settings of that one to continue it"
+        )

@@ -1,0 +1,136 @@
+"""Which candidate to evaluate next: a Gaussian process over the history, and expected improvement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.acquisition.analytic import LogExpectedImprovement
+from botorch.models import SingleTaskGP
+from botorch.optim.fit import fit_gpytorch_mll_scipy
+from botorch.settings import validate_input_scaling
+from gpytorch.constraints import GreaterThan
+from gpytorch.kernels import ScaleKernel
+from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import LogNormalPrior
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata, skew
+
+from search.encoding import Code
+from search.history import History, Observation
+from search.kernel import CandidateKernel, Features
+from supernet import SearchSpace
+
+FIT_ITERATIONS = 25
+LEAST_NOISE = 1e-4
+
+
+class Surrogate:
+    """Gaussian process with the kernel of `search.kernel`.
+
+    Hyper-parameters maximise the marginal likelihood (with weak priors) of the first `fitted_observations` of the
+    history, and start from the same values every time. Everything is a function of the history.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._features = Features(space)
+        self._fitted: tuple[Observation, ...] = ()
+        self._hyperparameters: dict[str, Any] = {}
+
+    def log_expected_improvement(self, history: History, pool: Sequence[Code]) -> NDArray[np.float64]:
+        """log EI of each code (Ament et al. 2023, arXiv 2310.20708) over the best posterior mean: array [pool].
+
+        A candidate that is being evaluated counts as if it had returned its posterior mean (the kriging believer of
+        Ginsbourger et al. 2010), so that parallel proposals differ.
+        """
+        observed = [observation.code for observation in history.observations]
+        codes = [*observed, *history.pending, *pool]
+        targets = torch.from_numpy(normalised([observation.reward for observation in history.observations]))
+        with one_thread():
+            covariance = self._covariance(codes)
+            hyperparameters = self._fit(history.observations)
+            model = _model(covariance, targets, hyperparameters)
+            if history.pending:
+                believed = _mean(model, len(observed), len(observed) + len(history.pending))
+                targets = torch.cat([targets, believed])
+                model = _model(covariance, targets, hyperparameters)
+            best = _mean(model, 0, len(targets)).max()
+            inputs = torch.arange(len(targets), len(codes), dtype=torch.double)
+            with torch.no_grad():
+                scores = LogExpectedImprovement(model, best_f=best)(inputs[:, None, None])
+        return np.asarray(scores.numpy(), dtype=np.float64)
+
+    def _covariance(self, codes: Sequence[Code]) -> CandidateKernel:
+        return CandidateKernel(
+            torch.from_numpy(self._features.similarity(codes, codes)),
+            torch.from_numpy(self._features.differences(codes, codes)),
+        )
+
+    def _fit(self, observations: tuple[Observation, ...]) -> dict[str, Any]:
+        used = observations[: fitted_observations(len(observations))]
+        if used != self._fitted:
+            targets = torch.from_numpy(normalised([observation.reward for observation in used]))
+            model = _model(self._covariance([observation.code for observation in used]), targets)
+            model.train()
+            likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
+            fit_gpytorch_mll_scipy(likelihood, options={"maxiter": FIT_ITERATIONS})
+            self._fitted, self._hyperparameters = used, model.state_dict()
+        return self._hyperparameters
+
+
+def fitted_observations(count: int) -> int:
+    """How many of `count` observations hyper-parameters are fitted to: a new fit every 5, from 50 on every 10."""
+    step = 5 if count < 50 else 10
+    return max(min(count, 5), count // step * step)
+
+
+def normalised(rewards: Sequence[float]) -> NDArray[np.float64]:
+    """Rewards with mean 0 and deviation 1; by their ranks where they are skewed by more than 1."""
+    values = np.asarray(rewards, dtype=np.float64)
+    if np.ptp(values) == 0:
+        return np.zeros_like(values)
+    if abs(float(skew(values))) > 1:
+        values = np.asarray(norm.ppf((rankdata(values) - 0.5) / len(values)))
+    return np.asarray((values - values.mean()) / values.std())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: more only get in each other's way on matrices this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _model(
+    covariance: CandidateKernel, targets: torch.Tensor, hyperparameters: dict[str, Any] | None = None
+) -> SingleTaskGP:
+    likelihood = GaussianLikelihood(
+        noise_prior=LogNormalPrior(-4.0, 1.0),
+        noise_constraint=GreaterThan(LEAST_NOISE, transform=None, initial_value=1e-2),
+    )
+    inputs = torch.arange(len(targets), dtype=torch.double)[:, None]
+    with validate_input_scaling(False):
+        model = SingleTaskGP(
+            inputs,
+            targets[:, None],
+            likelihood=likelihood,
+            covar_module=ScaleKernel(covariance, outputscale_prior=LogNormalPrior(0.0, 1.0)),
+            outcome_transform=None,
+        )
+    if hyperparameters is not None:
+        model.load_state_dict(hyperparameters)
+    return model.eval()
+
+
+def _mean(model: SingleTaskGP, start: int, end: int) -> torch.Tensor:
+    with torch.no_grad():
+        posterior = model.posterior(torch.arange(start, end, dtype=torch.double)[:, None])
+        return torch.as_tensor(posterior.mean)[:, 0]

@@ -1,0 +1,75 @@
+"""Spaces, latencies and accuracies that the tests of the search share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from supernet import Candidate, SearchSpace, make_space
+
+Function = Callable[[Candidate], float]
+
+
+def _space(schemes: list[str], rates: list[float], operators: list[str], sites: int) -> SearchSpace:
+    config: dict[str, Any] = {
+        "name": "toy",
+        "stem": {"channels": 8, "stride": 2, "activation": "relu"},
+        "stages": [{"sites": sites, "channels": 16, "stride": 2, "shortcut": False, "activation": "relu"}],
+        "head": {"channels": 16, "activation": "relu"},
+        "operators": operators,
+        "schemes": schemes,
+        "rates": rates,
+        "reference": "conv3x3",
+    }
+    return make_space(config, (1, 16, 16), 10)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SearchSpace:
+    """The space that ships as `space=tiny`."""
+    path = Path(__file__).parents[2] / "conf" / "space" / "tiny.yaml"
+    return make_space(yaml.safe_load(path.read_text()), (1, 32, 32), 10)
+
+
+@pytest.fixture(scope="session")
+def toy() -> SearchSpace:
+    """Three sites of six choices: 216 candidates."""
+    space = _space(["block_punched(8x4)"], [1, 2, 5], ["conv1x1", "conv3x3"], 3)
+    assert space.size == 6**3
+    return space
+
+
+@pytest.fixture(scope="session")
+def latency() -> Function:
+    """Milliseconds that add up over the sites: 0.1 and a share of the dense operator's cost."""
+    cost = {"conv1x1": 0.2, "conv3x3": 1.0, "dw3x3_pw": 0.3, "pw_dw3x3_pw(3)": 0.6, "pw_dw3x3_pw(6)": 0.9, "skip": 0.0}
+
+    def ms(candidate: Candidate) -> float:
+        return 0.1 + sum(cost[choice.operator] / choice.sparsity.rate for choice in candidate.choices)
+
+    return ms
+
+
+@pytest.fixture(scope="session")
+def accuracy() -> Function:
+    """Percent points: more capacity is better with diminishing returns, and neighbours should differ in operator."""
+
+    def percent(candidate: Candidate) -> float:
+        worth = {
+            "conv3x3": 3.0,
+            "pw_dw3x3_pw(6)": 2.7,
+            "pw_dw3x3_pw(3)": 2.4,
+            "dw3x3_pw": 2.0,
+            "conv1x1": 1.0,
+            "skip": 0.0,
+        }
+        capacity = sum(worth[c.operator] / c.sparsity.rate**0.3 for c in candidate.choices)
+        operators = [choice.operator for choice in candidate.choices]
+        variety = sum(a != b for a, b in zip(operators, operators[1:], strict=False))
+        return 80 + capacity + 0.7 * variety
+
+    return percent

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pruning import Sparsity
+from search.encoding import Code, Encoding
+from search.feasible import FeasibleSet
+from search.history import Observation
+from search.q_learning import Decisions, QLearning, QTable
+from supernet import Candidate, Choice, SearchSpace
+
+Function = Callable[[Candidate], float]
+
+SITE = [
+    Choice("conv1x1"),
+    Choice("conv3x3"),
+    Choice("conv3x3", Sparsity("filter", 2)),
+    Choice("conv3x3", Sparsity("filter", 5)),
+]
+COSTS = [[0.0, 3.0, 2.0, 1.0]] * 3
+CODES = list(itertools.product(range(4), repeat=3))
+
+
+def _cost(code: Code) -> float:
+    return sum(COSTS[site][index] for site, index in enumerate(code))
+
+
+WORTH = [[0.0, 3.0, 2.0, 1.0], [0.0, 2.0, 1.5, 0.5], [0.0, 6.0, 2.0, 1.0]]
+
+
+def _reward(code: Code) -> float:
+    """Most is to be had at the last site, for a price that the first two sites must leave."""
+    return sum(WORTH[site][index] for site, index in enumerate(code))
+
+
+@pytest.fixture
+def chain() -> Decisions:
+    return Decisions([SITE] * 3, COSTS, slack_ms=4.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_solves_a_chain_of_three_sites_within_200_episodes(chain: Decisions, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    agent = QLearning(chain, seed=seed, trials=200)
+    history: list[Observation] = []
+    for done in range(200):
+        code = agent.table(history).propose(rng, agent.epsilon(done))
+        history.append(Observation(code, _reward(code)))
+    best = max((code for code in CODES if _cost(code) <= 4.0), key=_reward)
+    assert agent.table(history).propose(rng, epsilon=0.0) == best
+
+
+@pytest.mark.parametrize("slack", [0.0, 1.0, 4.0, 9.0])
+def test_masked_actions_are_never_drawn_and_all_others_are(slack: float) -> None:
+    rng = np.random.default_rng(0)
+    table = QTable(Decisions([SITE] * 3, COSTS, slack), initial=0.0)
+    drawn = {table.propose(rng, epsilon=1.0) for _ in range(3000)}
+    assert drawn == {code for code in CODES if _cost(code) <= slack}
+
+
+def test_update_is_the_bellman_backup(chain: Decisions) -> None:
+    """By hand, for one trajectory: every decision moves a fifth of the way to the best value behind it."""
+    table = QTable(chain, initial=1.0)
+    steps = chain.trajectory((2, 0, 0))
+    assert [step.action for step in steps] == [
+        "conv3x3",
+        "filter",
+        2.0,
+        "conv1x1",
+        "dense",
+        1.0,
+        "conv1x1",
+        "dense",
+        1.0,
+    ]
+    table.update(steps, reward=6.0)
+    assert table.value(steps[-1].state, 1.0) == pytest.approx(0.8 * 1 + 0.2 * 6)
+    assert table.value(steps[-2].state, "dense") == pytest.approx(0.8 * 1 + 0.2 * 2.0)
+    assert table.value(steps[-3].state, "conv1x1") == pytest.approx(0.8 * 1 + 0.2 * 1.2)
+    assert table.value(steps[-3].state, "conv3x3") == 1.0
+    assert table.value(steps[0].state, "conv3x3") < table.value(steps[-3].state, "conv1x1")
+
+
+def test_maximum_of_the_update_ignores_masked_actions() -> None:
+    """Twice the same state of the second site: with the rich first site nothing but conv1x1 can be paid for."""
+    decisions = Decisions([SITE] * 2, COSTS[:2], slack_ms=3.0)
+    (poor,) = [step for step in decisions.trajectory((1, 0)) if step.state[0] == 1 and step.state[2] == ()]
+    (rich,) = [step for step in decisions.trajectory((0, 0)) if step.state[0] == 1 and step.state[2] == ()]
+    assert poor.allowed == ("conv1x1",)
+    assert rich.allowed == ("conv1x1", "conv3x3")
+
+
+def test_trajectory_over_the_additive_slack_keeps_its_own_actions(chain: Decisions) -> None:
+    steps = chain.trajectory((1, 1, 1))
+    assert all(step.action in step.allowed for step in steps)
+    assert len(steps) == 9
+
+
+def _history(space: SearchSpace, accuracy: Function, count: int) -> list[Observation]:
+    encoding, rng = Encoding(space), np.random.default_rng(0)
+    codes = [encoding.draw(rng) for _ in range(count)]
+    return [Observation(code, accuracy(space.decode(code))) for code in codes]
+
+
+def _agent(space: SearchSpace, latency: Function, seed: int = 0) -> QLearning:
+    encoding = Encoding(space)
+    feasible = FeasibleSet(encoding, latency, 10.0)
+    return QLearning(Decisions(encoding.choices, feasible.extra_ms, feasible.slack_ms), seed=seed, trials=50)
+
+
+def test_replaying_the_history_twice_gives_equal_values(
+    tiny: SearchSpace, latency: Function, accuracy: Function
+) -> None:
+    history = _history(tiny, accuracy, 43)
+    at_once = _agent(tiny, latency)
+    piecewise = _agent(tiny, latency)
+    for end in range(1, len(history) + 1):
+        table = piecewise.table(history[:end])
+    assert table.values
+    assert table.values == at_once.table(history).values
+    assert table.values == at_once.table(history).values
+    assert table.values != _agent(tiny, latency, seed=1).table(history).values
+
+
+def test_another_history_starts_over(tiny: SearchSpace, latency: Function, accuracy: Function) -> None:
+    history = _history(tiny, accuracy, 40)
+    agent = _agent(tiny, latency)
+    agent.table(history)
+    assert agent.table(history[:30]).values == _agent(tiny, latency).table(history[:30]).values
+    assert agent.table(history[::-1]).values == _agent(tiny, latency).table(history[::-1]).values
+
+
+def test_initial_value_is_the_lower_quartile_of_the_random_phase(
+    tiny: SearchSpace, latency: Function, accuracy: Function
+) -> None:
+    history = _history(tiny, accuracy, 40)
+    assert _agent(tiny, latency).table(history).initial == np.quantile([o.reward for o in history[:20]], 0.25)
+
+
+def test_epsilon_follows_the_published_schedule(tiny: SearchSpace, latency: Function) -> None:
+    encoding = Encoding(tiny)
+    feasible = FeasibleSet(encoding, latency, 10.0)
+    agent = QLearning(Decisions(encoding.choices, feasible.extra_ms, feasible.slack_ms), seed=0, trials=300)
+    epsilons = [agent.epsilon(done) for done in range(301)]
+    assert epsilons[:120] == [1.0] * 120
+    assert epsilons[120:300] == [round(0.9 - 0.1 * step, 1) for step in range(9) for _ in range(20)]
+    assert epsilons[300] == 0.1
