@@ -1,0 +1,51 @@
+"""Everything the latency model refuses, by name."""
+
+from __future__ import annotations
+
+
+class LatencyModelError(RuntimeError):
+    """Base of all errors raised by the latency model."""
+
+
+class UnknownDevice(LatencyModelError):
+    """No device of that name is configured."""
+
+
+class InvalidDevice(LatencyModelError):
+    """A device's configuration cannot be understood."""
+
+
+class MeasurementFailed(LatencyModelError):
+    """A device gave no usable times."""
+
+
+class StoreCorrupt(LatencyModelError):
+    """A file of measured kernels is incomplete or was altered."""
+
+
+class StoreMixed(LatencyModelError):
+    """Measured kernels of several devices or compilers cannot be told apart without naming one."""
+
+
+class TooFewMeasurements(LatencyModelError):
+    """There is not enough measured to do what was asked."""
+
+
+class InvalidMeasurement(LatencyModelError):
+    """A measured time is not a positive finite number."""
+
+
+class UnknownKernel(LatencyModelError):
+    """A kernel of a kind that was never measured."""
+
+
+class PredictorNotFound(LatencyModelError):
+    """There is no saved predictor in the folder."""
+
+
+class PredictorCorrupt(LatencyModelError):
+    """A saved predictor is incomplete or was altered."""
+
+
+class PeerFailed(LatencyModelError):
+    """A runtime that was to be compared did not run."""

@@ -1,0 +1,249 @@
+"""`LatencyPredictor`: microseconds of kernels and milliseconds of networks that were never timed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from compiler import KernelSpec, Target
+from latency_model import artifact
+from latency_model.accuracy import accuracy_figures, noise_figures
+from latency_model.boosting import Boosting
+from latency_model.conformal import conformal_quantile
+from latency_model.device import Device
+from latency_model.errors import InvalidMeasurement, TooFewMeasurements, UnknownKernel
+from latency_model.features import Encoder, work
+from latency_model.held_out import is_held_out
+from latency_model.network import NetworkModel, NetworkPrediction
+from latency_model.roofline import Roofline
+from latency_model.runner import Floats
+from latency_model.store import specs_of
+
+COVERAGE = 0.9
+MIN_KERNELS = 20
+
+
+@dataclass(frozen=True)
+class KernelModel:
+    """Everything that is fitted to single kernels.
+
+    Attributes:
+        encoder: features of a kernel.
+        roofline: the analytic part.
+        boosting: logarithm of measured over analytic.
+        log_width: half-width of the conformal interval of the logarithm.
+        measured: microseconds of the kernels fitted to. Asked for one of them, the answer is its own measurement;
+            asked for a kind (operation, threads, element type) that is not among them, there is none.
+    """
+
+    encoder: Encoder
+    roofline: Roofline
+    boosting: Boosting
+    log_width: float
+    measured: Mapping[KernelSpec, float]
+
+    def us(self, specs: Sequence[KernelSpec]) -> Floats:
+        """Predicted microseconds [len(specs)].
+
+        Raises:
+            UnknownKernel: if a kernel is of a kind that was never measured.
+        """
+        kinds = {_kind(spec) for spec in self.measured}
+        for kind in map(_kind, specs):
+            if kind not in kinds:
+                raise UnknownKernel(
+                    f"no {kind} was ever measured; measured are {'; '.join(sorted(kinds))}. "
+                    "Profile some kernels of that kind and fit again."
+                )
+        analytic = self.roofline.us(work(specs, self.encoder.target))
+        modelled = analytic * np.exp(self.boosting.predict(self.encoder.encode(specs)))
+        return np.array([self.measured.get(spec, us) for spec, us in zip(specs, modelled.tolist(), strict=True)])
+
+
+class LatencyPredictor:
+    """Predicts latencies on one device.
+
+    A kernel's time is a roofline times the exponential of gradient boosting on the logarithm of what the roofline
+    leaves, or its own measurement if it was fitted to. Its interval is conformal with 90 % nominal coverage, from
+    errors on kernels left out while fitting. A network's time is a non-negative sum over the kernels that are really
+    executed, plus an overhead.
+
+    Predictions are remembered, so that asking again for a kernel costs a look-up.
+    """
+
+    def __init__(self, device: str, kernels: KernelModel, network: NetworkModel) -> None:
+        self.device = device
+        self.network = network
+        self._kernels = kernels
+        self._memory: dict[KernelSpec, float] = {}
+
+    @classmethod
+    def fit(cls, table: pd.DataFrame, device: Device, seed: int = 0) -> LatencyPredictor:
+        """Fit to measured kernels.
+
+        Args:
+            table: rows as `KernelStore.table` gives them; the rows of kernels that `is_held_out` names are left alone.
+            device: where they were measured.
+            seed: of the folds and of the boosting; the same seed and table give the same predictor.
+
+        Raises:
+            TooFewMeasurements: with fewer than 20 kernels to fit to.
+            InvalidMeasurement: if a time is not positive and finite.
+        """
+        specs, us = _training_rows(table)
+        encoder = Encoder.of(specs, device.target)
+        amounts = work(specs, device.target)
+        roofline = Roofline.fit(amounts, us)
+        residual = np.log(us / roofline.us(amounts))
+        boosting, unseen = Boosting.fit(encoder.encode(specs), residual, seed)
+        width = conformal_quantile(np.abs(unseen - residual), COVERAGE)
+        measured = dict(zip(specs, us.tolist(), strict=True))
+        return cls(device.name, KernelModel(encoder, roofline, boosting, width, measured), NetworkModel())
+
+    def fit_networks(
+        self, networks: Sequence[Sequence[KernelSpec]], measured_ms: Sequence[float] | Floats
+    ) -> LatencyPredictor:
+        """Fit scale and overhead of whole networks to some that were measured; returns this predictor.
+
+        Args:
+            networks: the kernels that each network executes.
+            measured_ms: measured latency of each.
+
+        Raises:
+            TooFewMeasurements, InvalidMeasurement: see `NetworkModel.fit`.
+            UnknownKernel: if a kernel is of a kind that was never measured.
+        """
+        sums = np.array([self._us(specs).sum() / 1e3 for specs in networks])
+        self.network = NetworkModel.fit(sums, np.asarray(measured_ms, dtype=np.float64), COVERAGE)
+        return self
+
+    def predict(self, specs: Sequence[KernelSpec]) -> pd.DataFrame:
+        """Predictions for kernels.
+
+        Returns:
+            `predicted_us`, `lower_us`, `upper_us`, one row a spec in the order given.
+
+        Raises:
+            UnknownKernel: if a kernel is of a kind that was never measured.
+        """
+        us, factor = self._us(specs), math.exp(self._kernels.log_width)
+        return pd.DataFrame({"predicted_us": us, "lower_us": us / factor, "upper_us": us * factor})
+
+    def predict_network(self, specs: Sequence[KernelSpec]) -> NetworkPrediction:
+        """Prediction for a network that executes `specs`.
+
+        Raises:
+            UnknownKernel: if a kernel is of a kind that was never measured.
+        """
+        total, factor = float(self._us(specs).sum()) / 1e3, math.exp(self._kernels.log_width)
+        return self.network.predict(total, total / factor, total * factor)
+
+    def accuracy(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Accuracy on the kernels of `table` that are held out of every fit.
+
+        Returns:
+            one row for all and one an operation, with the columns of `accuracy_figures` and `noise_figures`.
+
+        Raises:
+            TooFewMeasurements: if the table has no held-out kernel.
+        """
+        specs = specs_of(table)
+        held = np.array([is_held_out(spec) for spec in specs], dtype=bool)
+        if not held.any():
+            raise TooFewMeasurements(f"none of the {len(specs)} kernels given is held out; measure some that are")
+        judged = pd.concat([table[held].reset_index(drop=True), self.predict(_pick(specs, held))], axis=1)
+        groups = [("all", judged), *judged.groupby("op")]
+        return pd.DataFrame([{"op": op, **_figures(rows)} for op, rows in groups])
+
+    def network_accuracy(
+        self, networks: Sequence[Sequence[KernelSpec]], measured_ms: Sequence[float] | Floats
+    ) -> pd.DataFrame:
+        """Accuracy on measured networks, which must not be those that `fit_networks` was given.
+
+        Returns:
+            one row with the columns of `accuracy_figures`.
+        """
+        found = [self.predict_network(specs) for specs in networks]
+        mean, lower, upper = np.array([[one.mean_ms, one.lower_ms, one.upper_ms] for one in found]).T
+        return pd.DataFrame([accuracy_figures(mean, np.asarray(measured_ms, dtype=np.float64), lower, upper)])
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the predictor into `folder` as JSON and LightGBM's text; no pickle."""
+        kernels = self._kernels
+        facts = {
+            "device": self.device,
+            "target": vars(kernels.encoder.target),
+            "categories": kernels.encoder.categories,
+            "roofline": vars(kernels.roofline),
+            "log_width": artifact.number(kernels.log_width),
+            "measured": [{**spec.to_dict(), "us": us} for spec, us in kernels.measured.items()],
+            "network": {key: artifact.number(value) for key, value in vars(self.network).items()},
+        }
+        artifact.save(folder, facts, kernels.boosting.to_texts())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> LatencyPredictor:
+        """Inverse of `save`; predictions are equal bit for bit.
+
+        Raises:
+            PredictorNotFound: if nothing was saved there.
+            PredictorCorrupt: if a file is missing, cut off or altered.
+        """
+        return artifact.load(folder, cls._from_facts)
+
+    @classmethod
+    def _from_facts(cls, facts: Mapping[str, Any], texts: Sequence[str]) -> LatencyPredictor:
+        target = Target(**{**facts["target"], "flags": tuple(facts["target"]["flags"])})
+        categories = tuple((str(kind), str(value)) for kind, value in facts["categories"])
+        kernels = KernelModel(
+            Encoder(target, categories),
+            Roofline(**facts["roofline"]),
+            Boosting.from_texts(texts),
+            float(facts["log_width"]),
+            {KernelSpec.from_dict(row): float(row["us"]) for row in facts["measured"]},
+        )
+        network = NetworkModel(**{key: float(value) for key, value in facts["network"].items()})
+        return cls(str(facts["device"]), kernels, network)
+
+    def _us(self, specs: Sequence[KernelSpec]) -> Floats:
+        new = [spec for spec in dict.fromkeys(specs) if spec not in self._memory]
+        if new:
+            self._memory.update(zip(new, self._kernels.us(new).tolist(), strict=True))
+        return np.array([self._memory[spec] for spec in specs], dtype=np.float64)
+
+
+def _kind(spec: KernelSpec) -> str:
+    return f"{spec.op} in {spec.dtype} on {spec.threads} thread(s)"
+
+
+def _training_rows(table: pd.DataFrame) -> tuple[list[KernelSpec], Floats]:
+    specs = specs_of(table)
+    train = np.array([not is_held_out(spec) for spec in specs], dtype=bool)
+    if train.sum() < MIN_KERNELS:
+        raise TooFewMeasurements(
+            f"{int(train.sum())} measured kernels may be trained on, at least {MIN_KERNELS} are needed; profile more"
+        )
+    us = table["median_us"].to_numpy(dtype=np.float64)[train]
+    if not (np.isfinite(us) & (us > 0)).all():
+        raise InvalidMeasurement("a measured time is not positive and finite")
+    return _pick(specs, train), us
+
+
+def _pick(specs: Sequence[KernelSpec], chosen: npt.NDArray[np.bool_]) -> list[KernelSpec]:
+    return [spec for spec, keep in zip(specs, chosen, strict=True) if keep]
+
+
+def _figures(rows: pd.DataFrame) -> dict[str, float]:
+    columns = ("predicted_us", "median_us", "lower_us", "upper_us")
+    predicted, measured, lower, upper = (rows[name].to_numpy(dtype=np.float64) for name in columns)
+    return {
+        **accuracy_figures(predicted, measured, lower, upper),
+        **noise_figures(rows["noise"].to_numpy(dtype=np.float64)),
+    }

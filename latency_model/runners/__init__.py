@@ -1,0 +1,1 @@
+"""Runners, one a file; `latency_model.runner.make_runner` finds them."""
