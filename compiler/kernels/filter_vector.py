@@ -29,7 +29,7 @@ from compiler.spec import KernelSpec
 from compiler.target import Target
 
 OUTSIDE_BYTES = 400_000
-"""Weights beyond this are streamed once, filter blocks outermost (kernel study, section 3)."""
+"""Weights beyond this are streamed once, filter blocks outermost."""
 
 DIMS = (
     *("blocks", "ny", "my", "nx", "mx", "x0", "xrow", "y0", "yrow", "yplane", "r0", "rrow", "rplane"),
