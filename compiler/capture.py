@@ -28,7 +28,9 @@ def capture(model: nn.Module, example_inputs: Sequence[Tensor]) -> Graph:
     """
     with _evaluating(model):
         try:
-            program = torch.export.export(model, tuple(example_inputs)).run_decompositions({})
+            program = torch.export.export(model, tuple(example_inputs))
+            if _writes_in_place(program):
+                program = program.run_decompositions({})
         except Exception as error:
             raise CaptureFailed(
                 f"torch.export could not trace {type(model).__name__}: {error}\n"
@@ -46,3 +48,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _writes_in_place(program: torch.export.ExportedProgram) -> bool:
+    """Whether an operator changes its argument; `run_decompositions` turns such ones into functions, at some cost."""
+    schemas = [getattr(node.target, "_schema", None) for node in program.graph.nodes]
+    return any(schema.is_mutable for schema in schemas if schema is not None)

@@ -35,12 +35,23 @@ def _conv_padding(capture: Capture, node: FxNode) -> str:
     return capture.add(node, op, capture.tensor(node, 0))
 
 
-@handles("aten._native_batch_norm_legit_no_training.default")
+@handles("aten.batch_norm.default")
 def _batch_norm(capture: Capture, node: FxNode) -> str:
+    if argument(node, 5):
+        raise capture.refusal(node, "it normalises with the statistics of the batch; put it in evaluation mode")
+    return _normalise(capture, node, float(argument(node, 7)))
+
+
+@handles("aten._native_batch_norm_legit_no_training.default")
+def _batch_norm_function(capture: Capture, node: FxNode) -> str:
+    return _normalise(capture, node, float(argument(node, 6)))
+
+
+def _normalise(capture: Capture, node: FxNode, eps: float) -> str:
     mean = capture.constants[capture.required(node, 3)].astype(np.float64)
     variance = capture.constants[capture.required(node, 4)].astype(np.float64)
     weight, bias = capture.constant(node, 1), capture.constant(node, 2)
-    scale = (1.0 if weight is None else capture.constants[weight]) / np.sqrt(variance + float(argument(node, 6)))
+    scale = (1.0 if weight is None else capture.constants[weight]) / np.sqrt(variance + eps)
     shift = (0.0 if bias is None else capture.constants[bias]) - mean * scale
     for name, value in ((f"{node.name}.scale", scale), (f"{node.name}.shift", shift)):
         capture.constants[name] = np.asarray(value, np.float32)
