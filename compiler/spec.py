@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pruning import Sparsity
@@ -44,7 +45,7 @@ class KernelSpec:
     threads: int = 1
     dtype: str = "float32"
 
-    @property
+    @cached_property
     def out_size(self) -> tuple[int, int]:
         """Height and width of the output."""
         if self.op == "global_pool":
@@ -56,7 +57,7 @@ class KernelSpec:
         ]
         return out[0], out[1]
 
-    @property
+    @cached_property
     def weight_shape(self) -> tuple[int, ...]:
         """[O, I, kh, kw], a linear layer being a 1x1 convolution; empty for kernels without weights."""
         if self.op in CONVOLUTIONS:

@@ -57,5 +57,6 @@ def group_shape(scheme: Scheme, weight_shape: tuple[int, ...]) -> tuple[int, int
     """Filters, channels and kernel positions that live or die together, read off the scheme's first group."""
     groups = torch.zeros(scheme.group_count(weight_shape), dtype=torch.bool)
     groups[0] = True
-    touched = scheme.expand(groups, weight_shape).reshape(weight_shape[0], weight_shape[1], -1)
-    return int(touched.any(2).any(1).sum()), int(touched.any(2).any(0).sum()), int(touched.any(1).any(0).sum())
+    members = scheme.expand(groups, weight_shape).flatten(2).nonzero()
+    filters, channels, positions = (len(set(index)) for index in members.T.tolist())
+    return filters, channels, positions

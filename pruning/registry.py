@@ -25,6 +25,7 @@ class Registry(Generic[T]):
         self._kind = kind
         self._unknown = unknown
         self._entries: dict[str, type[T]] = {}
+        self._loaded = False
 
     def add(self, entry: type[T]) -> type[T]:
         """Class decorator: files the class under its `name`."""
@@ -44,6 +45,9 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def _load(self) -> None:
+        if self._loaded:
+            return
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
+        self._loaded = True

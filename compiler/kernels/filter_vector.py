@@ -57,6 +57,7 @@ class FilterVector(Family):
         share = kept_share(spec, vectors * target.vector, unroll) if form == "sparse" else 1.0
         entries = max(share * -(-spec.in_channels // unroll) * spec.kernel[0] * spec.kernel[1], 1.0)
         weight_bytes = 4.0 * entries * unroll * target.vector * filter_blocks
+        bytes_ = activation_bytes(spec) + weight_bytes
         for rows, cols in tiles(*spec.out_size, most):
             yield Schedule(
                 "filter_vector",
@@ -68,7 +69,7 @@ class FilterVector(Family):
                 blocks_outside=weight_bytes > OUTSIDE_BYTES,
                 entries=entries,
                 cycles=_cycles(spec, vectors, rows, cols, unroll, entries) * filter_blocks / vectors,
-                bytes=activation_bytes(spec) + weight_bytes,
+                bytes=bytes_,
             )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
