@@ -57,6 +57,6 @@ def group_shape(scheme: Scheme, weight_shape: tuple[int, ...]) -> tuple[int, int
     """Filters, channels and kernel positions that live or die together, read off the scheme's first group."""
     groups = torch.zeros(scheme.group_count(weight_shape), dtype=torch.bool)
     groups[0] = True
-    members = scheme.expand(groups, weight_shape).flatten(2).nonzero()
-    filters, channels, positions = (len(set(index)) for index in members.T.tolist())
+    members = np.nonzero(scheme.expand(groups, weight_shape).flatten(2).numpy())
+    filters, channels, positions = (len(np.unique(index)) for index in members)
     return filters, channels, positions
