@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -30,16 +30,13 @@ def show_error(error: BaseException) -> None:
 
 
 @contextmanager
-def progress(unit: str) -> Iterator[Progress]:
-    """A progress bar that counts in `unit`s and shows what each task last said of itself (field `note`)."""
+def progress() -> Iterator[Progress]:
+    """A progress bar; the field `note` of a task is shown behind it."""
     with Progress(
         TextColumn("  {task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn(unit),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
     ) as bar:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from compiler import compile_model, export_onnx
@@ -18,10 +17,10 @@ from supernet import Network
 
 def run(config: DictConfig, run_dir: Path) -> None:
     """Write `model.onnx`, `kernels.c`, `libmodel.so` and what belongs to them beside each `model.safetensors`."""
-    example = torch.zeros(1, *inputs.dataset(config).input_shape)
+    example = inputs.dataset(config).validation.images[:1]
     target = inputs.device(config).target
     written = {}
-    with progress("networks") as bar:
+    with progress() as bar:
         folders = finished_networks(run_dir)
         task = bar.add_task("compiling, exporting", total=len(folders), note="")
         for folder in folders:

@@ -42,12 +42,12 @@ def dataset(config: DictConfig) -> Dataset:
 
 def space(config: DictConfig, data: Dataset) -> SearchSpace:
     """The search space for the pictures and classes of `data`."""
-    return make_space(_mapping(config.space), data.input_shape, data.classes)
+    return make_space(mapping(config.space), data.input_shape, data.classes)
 
 
 def device(config: DictConfig) -> Device:
     """The device that latencies are measured on."""
-    return Device.from_config(_mapping(config.device))
+    return Device.from_config(mapping(config.device))
 
 
 def budget(config: DictConfig) -> Budget:
@@ -57,15 +57,16 @@ def budget(config: DictConfig) -> Budget:
 
 def finetune_recipe(config: DictConfig) -> Recipe:
     """How dense network and winners are trained after the search."""
-    return Recipe(**_mapping(config.training.finetune))
+    return Recipe(**mapping(config.training.finetune))
 
 
 def supernet_recipe(config: DictConfig) -> SupernetRecipe:
     """How the supernet is trained."""
-    return SupernetRecipe(**_mapping(config.training.supernet))
+    return SupernetRecipe(**mapping(config.training.supernet))
 
 
-def _mapping(config: DictConfig) -> dict[str, Any]:
+def mapping(config: DictConfig) -> dict[str, Any]:
+    """A group of the configuration as plain values."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

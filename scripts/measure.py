@@ -31,8 +31,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     table = compare_runtimes(compiled[dense.name], peers, seconds=config.winners.seconds)
     table.loc[0, "runtime"] = dense.name
     write_json(run_dir / "measured.json", table.to_dict("records"))
-    ms = table.set_index("runtime")["measured_ms"].astype(float)
-    spread = table.set_index("runtime")["spread"].astype(float)
+    ms, spread = (dict(zip(table["runtime"], table[name].tolist(), strict=True)) for name in ("measured_ms", "spread"))
     budget_ms = inputs.budget(config).resolve(ms[dense.name])
     exported = read_json(run_dir / "export.json")
     networks = {folder.name: Network.load(folder / "model.safetensors").eval() for folder in (dense, *winners)}

@@ -35,7 +35,7 @@ class Metrics:
     All `measured` and `onnxruntime` figures of a run come from one interleaved measurement, so that they may be
     compared; `budget_ms` is the budget against the dense network of that same measurement. `candidate` holds one
     text a site. `predicted_ms` and its interval come from the latency predictor, `supernet_accuracy` from the fast
-    evaluation on validation data before the fine-tune; both are None for a network that the search did not propose.
+    evaluation on validation data before the fine-tune; the dense network, which no search proposed, has None.
     """
 
     name: str
@@ -43,9 +43,9 @@ class Metrics:
     validation_accuracy: float
     test_accuracy: float
     supernet_accuracy: float | None
-    predicted_ms: float | None
-    predicted_lower_ms: float | None
-    predicted_upper_ms: float | None
+    predicted_ms: float
+    predicted_lower_ms: float
+    predicted_upper_ms: float
     measured_ms: float
     measured_spread: float
     budget_ms: float

@@ -1,14 +1,78 @@
-"""In which order the candidates of a search are tried as winners."""
+"""Which candidates are tried as winners, in which order, and what became of them."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
+from scripts.errors import RecordCorrupt
+from scripts.files import read_json, write_json
 from search import pareto_front
 
 _BY_ACCURACY = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A candidate that was measured before its fine-tune; all latencies in milliseconds, accuracies in percent.
+
+    `measured_ms` and `budget_ms` come from one run, side by side with the dense network. `winner` is the number of its
+    folder, and `validation_accuracy` that of the fine-tuned network; both are None for a candidate that was left out.
+    """
+
+    candidate: str
+    supernet_accuracy: float
+    predicted_ms: float
+    measured_ms: float
+    budget_ms: float
+    within_budget: bool
+    winner: int | None = None
+    validation_accuracy: float | None = None
+
+
+class Shortlist:
+    """Entries in the order in which they were tried, kept in a JSON file."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `RecordCorrupt` if the file is there and damaged."""
+        self.path = path
+        try:
+            self.entries = [Entry(**entry) for entry in read_json(path)] if path.exists() else []
+        except TypeError as error:
+            raise RecordCorrupt(path, str(error)) from error
+
+    @property
+    def taken(self) -> list[Entry]:
+        """Entries that were fine-tuned."""
+        return [entry for entry in self.entries if entry.winner is not None]
+
+    def find(self, candidate: str) -> Entry | None:
+        """The entry of a candidate, given as JSON."""
+        return next((entry for entry in self.entries if entry.candidate == candidate), None)
+
+    def add(self, entry: Entry) -> None:
+        """Append an entry."""
+        self._keep([*self.entries, entry])
+
+    def take(self, entry: Entry, winner: int, validation_accuracy: float) -> None:
+        """Note that an entry was fine-tuned as winner number `winner`."""
+        taken = replace(entry, winner=winner, validation_accuracy=validation_accuracy)
+        self._keep([taken if other == entry else other for other in self.entries])
+
+    def complete(self, *, at_least: int, at_most: int, pareto: int) -> bool:
+        """Whether enough were fine-tuned, and `pareto` of them are not dominated by another one."""
+        if len(self.taken) < at_least:
+            return False
+        frame = pd.DataFrame(map(asdict, self.taken))
+        front = pareto_front(frame, maximise="validation_accuracy", minimise="measured_ms")
+        return len(front) >= pareto or len(self.taken) >= at_most
+
+    def _keep(self, entries: list[Entry]) -> None:
+        write_json(self.path, [asdict(entry) for entry in entries])
+        self.entries = entries
 
 
 def preference(trials: pd.DataFrame) -> list[int]:
@@ -19,8 +83,8 @@ def preference(trials: pd.DataFrame) -> list[int]:
     """
     ranked = trials.sort_values(["accuracy", "predicted_ms"], ascending=[False, True], kind="stable").index.tolist()
     chosen = ranked[:_BY_ACCURACY]
-    front = pareto_front(trials, maximise="accuracy", minimise="predicted_ms").index
-    latency = {row: math.log(trials.loc[row, "predicted_ms"]) for row in trials.index}
+    front = set(pareto_front(trials, maximise="accuracy", minimise="predicted_ms").index)
+    latency = {row: math.log(ms) for row, ms in trials["predicted_ms"].items()}
     waiting = [row for row in ranked if row in front and row not in chosen]
     while waiting:
         farthest = max(waiting, key=lambda row: min(abs(latency[row] - latency[other]) for other in chosen))

@@ -21,8 +21,8 @@ def run(config: DictConfig, run_dir: Path) -> None:
     data = inputs.dataset(config)
     supernet = SuperNet(inputs.space(config, data), seed=config.seed)
     recipe = inputs.supernet_recipe(config)
-    with progress("epochs") as bar:
-        task = bar.add_task("training supernet", total=recipe.epochs, note="")
+    with progress() as bar:
+        task = bar.add_task("supernet, epoch", total=recipe.epochs, note="")
 
         def show(row: Mapping[str, float]) -> None:
             note = ", ".join(f"{name.replace('_', ' ')} {row[name]:.1f} %" for name in row if "accuracy" in name)

@@ -1,6 +1,8 @@
-"""Shared by all tests: few threads, quiet libraries."""
+"""Shared by all tests: few threads that do not spin, quiet libraries."""
 
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import matplotlib as mpl
 import optuna

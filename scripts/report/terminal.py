@@ -12,16 +12,9 @@ def table(contents: Contents) -> Table:
     """Dense network and winners with measured latencies; the best one in bold, those over budget dimmed."""
     config = contents.config
     table = Table(title=f"{config.data.name}, budget {config.budget} = {contents.dense.budget_ms:.3f} ms")
-    table.add_column("network", no_wrap=True)
-    for heading in (
-        "test\n%",
-        "measured\nms",
-        "of dense\n%",
-        "within\nbudget",
-        "the same in ONNX\nRuntime, ms",
-        "times as fast as\nONNX Runtime dense",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("network")
+    for heading in ("test %", "ms", "% of dense", "in budget", "same in ONNX RT, ms", "vs dense in ONNX RT"):
+        table.add_column(heading, justify="right")
     for network in (contents.dense, *contents.winners):
         table.add_row(*_cells(network), style=_style(network, contents))
     return table

@@ -1,0 +1,36 @@
+"""Search operators, schemes and rates of all sites under the budget."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from scripts.console import progress, say
+from search import Evaluation, run_search
+
+
+def run(config: DictConfig, run_dir: Path) -> None:
+    """Write `study.db` and `dense.json`; finished trials of an interrupted search are kept."""
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    with progress() as bar:
+        task = bar.add_task("candidates", total=config.search.trials, note="")
+        best = 0.0
+
+        def show(evaluation: Evaluation) -> None:
+            nonlocal best
+            best = max(best, evaluation.accuracy if evaluation.failure is None else 0.0)
+            note = f"{evaluation.accuracy:.1f} % at {evaluation.predicted_ms:.3f} ms predicted, best {best:.1f} %"
+            bar.update(task, completed=evaluation.done, note=note)
+
+        result = run_search({**settings, "run_dir": str(run_dir)}, show)
+    if result.exhausted:
+        say("every candidate that is predicted to meet the budget was evaluated")
+
+
+if __name__ == "__main__":
+    from scripts.cli import main
+
+    main(["search", *sys.argv[1:]])
