@@ -39,7 +39,6 @@ class Block(nn.Module):
                 groups=layer.in_channels if layer.kind == "depthwise" else 1,
                 bias=False,
             )
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             self.add_module(f"conv{i}", conv)
             self.add_module(f"bn{i}", nn.BatchNorm2d(layer.out_channels))
             self.add_module(f"act{i}", ACTIVATIONS[layer.activation]())
@@ -106,12 +105,12 @@ class Network(nn.Module):
 
     @classmethod
     def with_state(cls, layers: Iterable[Layer], state: Mapping[str, Tensor]) -> Network:
-        """A network that takes over the tensors of a state; nothing random is drawn.
+        """A network that takes over the tensors of a state; torch's global random state is left as it was.
 
         Raises:
             InvalidLayers: the state does not fit the layers.
         """
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]):
             network = cls(layers)
         try:
             network.load_state_dict(state, assign=True)

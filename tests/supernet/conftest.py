@@ -6,24 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from supernet import SearchSpace, make_space
 
 _CONFIG = Path(__file__).parents[2] / "conf" / "space" / "tiny.yaml"
 
 
+def _load() -> dict[str, Any]:
+    config = OmegaConf.to_container(OmegaConf.load(_CONFIG))
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
 @pytest.fixture
 def tiny_config() -> dict[str, Any]:
     """The configuration that ships as `space=tiny`."""
-    config: dict[str, Any] = yaml.safe_load(_CONFIG.read_text())
-    return config
+    return _load()
 
 
 @pytest.fixture(scope="session")
 def tiny() -> SearchSpace:
     """The space that ships as `space=tiny`, for 32x32 grey images of ten classes."""
-    return make_space(yaml.safe_load(_CONFIG.read_text()), (1, 32, 32), 10)
+    return make_space(_load(), (1, 32, 32), 10)
 
 
 @pytest.fixture(scope="session")

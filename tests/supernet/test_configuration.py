@@ -8,9 +8,8 @@ from supernet.errors import InvalidSpace, NoFeasibleOperator, UnknownOperator
 
 def test_stages_become_sites(tiny: SearchSpace) -> None:
     assert [(s.in_channels, s.out_channels, s.stride, s.size) for s in tiny.sites] == [
-        (16, 32, 1, 16),
-        (32, 32, 1, 16),
-        (32, 64, 2, 16),
+        (16, 32, 2, 16),
+        (32, 64, 1, 8),
         (64, 64, 1, 8),
         (64, 64, 1, 8),
         (64, 128, 2, 8),

@@ -84,13 +84,13 @@ def test_largest_is_dense_and_smallest_is_cheapest(tiny: SearchSpace) -> None:
 
 def test_removal_is_legal_exactly_where_no_shortcut_needs_the_channels(tiny: SearchSpace) -> None:
     shortcuts = [site.shortcut for site in tiny.sites]
-    assert shortcuts == [False, False, False, False, True, False, False, False]
+    assert shortcuts == [False, False, False, True, False, True, True]
     offered = {
         name: [any(str(c).startswith(f"conv3x3|{name}") for c in tiny.choices(i)) for i in range(len(tiny.sites))]
         for name in ("filter", "channel")
     }
-    assert offered["filter"] == [True, True, True, False, False, True, True, True]
-    assert offered["channel"] == [True, True, True, True, False, False, True, True]
+    assert offered["filter"] == [True, True, False, False, False, False, False]
+    assert offered["channel"] == [True, True, True, False, False, False, False]
     for i in range(len(tiny.sites)):
         texts = [str(choice) for choice in tiny.choices(i)]
         assert any(text.startswith("pw_dw3x3_pw(6)|filter") for text in texts)
@@ -117,9 +117,9 @@ def test_rates_that_keep_the_same_groups_are_one_choice(tiny: SearchSpace) -> No
     ("site", "choice", "reason"),
     [
         (0, Choice("skip"), "shortcut"),
-        (4, Choice("conv3x3", Sparsity("filter(8)", 2)), "site's output"),
         (3, Choice("conv3x3", Sparsity("filter(8)", 2)), "site's output"),
-        (5, Choice("conv3x3", Sparsity("channel(8)", 2)), "site's input"),
+        (2, Choice("conv3x3", Sparsity("filter(8)", 2)), "site's output"),
+        (4, Choice("conv3x3", Sparsity("channel(8)", 2)), "site's input"),
         (0, Choice("pw_dw3x3_pw(6)", Sparsity("channel(8)", 2)), "not offered"),
         (0, Choice("conv3x3", Sparsity("filter(8)", 2.5)), "2, 5"),
         (0, Choice("conv3x3", Sparsity("filter(8)", 1)), "conv3x3|dense|1"),
@@ -141,12 +141,12 @@ def test_an_illegal_choice_is_refused_with_the_reason(
 
 
 def test_candidates_of_another_length_are_refused(tiny: SearchSpace) -> None:
-    with pytest.raises(InvalidCandidate, match="8 sites"):
+    with pytest.raises(InvalidCandidate, match="7 sites"):
         tiny.encode(Candidate((Choice("conv3x3"),)))
-    with pytest.raises(InvalidCandidate, match="8 sites"):
+    with pytest.raises(InvalidCandidate, match="7 sites"):
         tiny.decode((0,))
     with pytest.raises(InvalidCandidate, match="indices"):
-        tiny.decode((999,) * 8)
+        tiny.decode((999,) * 7)
 
 
 def test_layers_connect(small: SearchSpace) -> None:
@@ -168,16 +168,16 @@ def test_filters_and_channels_of_neighbours_leave_the_smaller_width(tiny: Search
     def width(filters: float | None, channels: float | None) -> int:
         choices = list(tiny.largest().choices)
         if filters is not None:
-            choices[5] = Choice("conv3x3", Sparsity("filter(8)", filters))
+            choices[1] = Choice("conv3x3", Sparsity("filter(8)", filters))
         if channels is not None:
-            choices[6] = Choice("dw3x3_pw", Sparsity("channel(8)", channels))
+            choices[2] = Choice("dw3x3_pw", Sparsity("channel(8)", channels))
         layers = {layer.name: layer for layer in tiny.layers(Candidate(tuple(choices)))}
-        return layers["sites.5.conv1"].out_channels
+        return layers["sites.1.conv1"].out_channels
 
-    assert width(None, None) == 128
-    assert width(2, None) == 64
-    assert width(None, 5) == 32
-    assert width(2, 5) == width(5, 2) == 32
+    assert width(None, None) == 64
+    assert width(2, None) == 32
+    assert width(None, 5) == 16
+    assert width(2, 5) == width(5, 2) == 16
 
 
 def test_channels_of_the_first_site_narrow_the_stem(tiny: SearchSpace) -> None:
@@ -185,17 +185,17 @@ def test_channels_of_the_first_site_narrow_the_stem(tiny: SearchSpace) -> None:
     assert tiny.layers(Candidate(choices))[0].out_channels == 8
 
 
-def test_filters_of_the_last_site_narrow_the_head(tiny: SearchSpace) -> None:
-    choices = (*tiny.largest().choices[:-1], Choice("conv3x3", Sparsity("filter(8)", 5)))
-    head = next(layer for layer in tiny.layers(Candidate(choices)) if layer.name == "head.conv1")
-    assert (head.in_channels, head.out_channels) == (32, 128)
+def test_filters_of_the_last_site_narrow_the_head(small: SearchSpace) -> None:
+    choices = (*small.largest().choices[:-1], Choice("conv3x3", Sparsity("filter(4)", 3)))
+    head = next(layer for layer in small.layers(Candidate(choices)) if layer.name == "head.conv1")
+    assert (head.in_channels, head.out_channels) == (8, 32)
 
 
 def test_labels_and_edges(tiny: SearchSpace) -> None:
     labels = tiny.labels(tiny.largest())
     assert labels[0] == "0:conv3x3|dense|1"
-    assert labels[-1] == "4:conv3x3|dense|1"
-    assert set(tiny.edges) == {(i, i + 1) for i in range(7)} | {(3, 5)}
+    assert labels[-1] == "3:conv3x3|dense|1"
+    assert set(tiny.edges) == {(i, i + 1) for i in range(6)} | {(2, 4), (4, 6)}
 
 
 def test_description_reads_back(tiny: SearchSpace) -> None:

@@ -1,0 +1,28 @@
+import math
+from typing import Any
+
+import pytest
+
+from supernet import SupernetRecipe
+from training.errors import InvalidRecipe
+
+
+def test_rates_open_in_three_stages() -> None:
+    recipe = SupernetRecipe(dense_share=0.4, mild_share=0.3, mild_rate=3)
+    assert [recipe.max_rate(progress) for progress in (0, 0.39, 0.4, 0.69, 0.71, 0.99)] == [
+        1,
+        1,
+        3,
+        3,
+        math.inf,
+        math.inf,
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"clip": 0}, {"random_members": -1}, {"mask_period": 0}, {"dense_share": 1.1}, {"mild_share": 0.9}, {"epochs": 0}],
+)
+def test_values_outside_their_range_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRecipe, match=next(iter(change))):
+        SupernetRecipe(**change)

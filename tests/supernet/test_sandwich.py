@@ -1,0 +1,119 @@
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from supernet import SearchSpace, SuperNet, SupernetCollapsed, SupernetRecipe, fast_evaluate, train_supernet
+from training import Dataset, Split, load_dataset
+from training.errors import CheckpointCorrupt, CheckpointMismatch
+
+RECIPE = SupernetRecipe(epochs=3, dense_share=0.4, mild_share=0.6, recalibration_batches=4)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits", "unused")
+
+
+@pytest.fixture(scope="module")
+def few(digits: Dataset) -> Dataset:
+    """A part of digits, for what is asserted to the bit."""
+    return replace(digits, train=Split(digits.train.images[:160], digits.train.labels[:160]))
+
+
+@pytest.fixture(scope="module")
+def trained(small: SearchSpace, digits: Dataset) -> tuple[SuperNet, pd.DataFrame]:
+    supernet = SuperNet(small)
+    return supernet, train_supernet(supernet, digits, RECIPE)
+
+
+def test_training_learns(trained: tuple[SuperNet, pd.DataFrame]) -> None:
+    _, history = trained
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert history["loss_largest"].iloc[-1] < 0.6 * history["loss_largest"].iloc[0]
+    assert history["accuracy_largest"].iloc[-1] > 85
+    assert history["accuracy_smallest"].iloc[-1] > 20
+
+
+def test_fast_evaluation_is_repeatable_and_changes_nothing(
+    trained: tuple[SuperNet, pd.DataFrame], digits: Dataset, small: SearchSpace
+) -> None:
+    supernet, history = trained
+    before = copy.deepcopy(supernet.state_dict())
+    random = torch.random.get_rng_state()
+    metrics = fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4)
+    again = fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4)
+    assert metrics == again
+    assert metrics.accuracy == history["accuracy_largest"].iloc[-1]
+    assert fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4, seed=1) != metrics
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+
+
+def test_resuming_gives_the_same_bits(small: SearchSpace, few: Dataset, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=4, mask_period=2)
+    whole = SuperNet(small)
+    expected = train_supernet(whole, few, recipe, checkpoint=tmp_path / "whole.safetensors")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(row: object) -> None:
+        assert isinstance(row, dict)
+        if row["epoch"] == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train_supernet(SuperNet(small), few, recipe, on_epoch=stop, checkpoint=tmp_path / "half.safetensors")
+    torch.rand(3)
+    resumed = SuperNet(small, seed=5)
+    history = train_supernet(resumed, few, recipe, checkpoint=tmp_path / "half.safetensors")
+    pd.testing.assert_frame_equal(history, expected, check_exact=True)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+    finished = train_supernet(SuperNet(small), few, recipe, checkpoint=tmp_path / "half.safetensors")
+    pd.testing.assert_frame_equal(finished, expected, check_exact=True)
+
+
+def test_a_checkpoint_of_another_training_is_refused(small: SearchSpace, few: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "supernet.safetensors"
+    recipe = replace(RECIPE, epochs=1)
+    train_supernet(SuperNet(small), few, recipe, checkpoint=path)
+    supernet = SuperNet(small)
+    before = copy.deepcopy(supernet.state_dict())
+    for what, call in {
+        "seed": lambda: train_supernet(supernet, few, recipe, seed=1, checkpoint=path),
+        "recipe": lambda: train_supernet(supernet, few, replace(recipe, lr=0.01), checkpoint=path),
+    }.items():
+        with pytest.raises(CheckpointMismatch, match=what):
+            call()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointCorrupt):
+        train_supernet(supernet, few, recipe, checkpoint=path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+
+
+def test_an_absurd_learning_rate_is_noticed(small: SearchSpace, few: Dataset, tmp_path: Path) -> None:
+    supernet = SuperNet(small)
+    before = copy.deepcopy(supernet.state_dict())
+    path = tmp_path / "supernet.safetensors"
+    recipe = replace(RECIPE, epochs=20, lr=1e4, clip=1e4, warmup_epochs=0)
+    with pytest.raises(SupernetCollapsed, match=r"Halve the learning rate"):
+        train_supernet(supernet, few, recipe, checkpoint=path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+
+
+def test_an_operator_that_no_gradient_reaches_is_named(small: SearchSpace, few: Dataset) -> None:
+    supernet = SuperNet(small)
+    block = supernet.get_submodule("sites.0.conv3x3.bn1")
+    assert isinstance(block, nn.BatchNorm2d)
+    nn.init.zeros_(block.weight)
+    nn.init.constant_(block.bias, -1)
+    with pytest.raises(SupernetCollapsed, match=r"no gradient reached sites\.0\.conv3x3"):
+        train_supernet(supernet, few, replace(RECIPE, epochs=1))
