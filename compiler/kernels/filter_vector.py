@@ -24,7 +24,15 @@ from compiler.kernels.base import (
     split,
 )
 from compiler.kernels.epilogue import apply
-from compiler.kernels.products import accumulate, kept_share, pack_entries, tile_cycles, tiles, vector_counts
+from compiler.kernels.products import (
+    accumulate,
+    kept_share,
+    pack_entries,
+    streaming_cycles,
+    tile_cycles,
+    tiles,
+    vector_counts,
+)
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -59,6 +67,9 @@ class FilterVector(Family):
         weight_bytes = 4.0 * entries * unroll * target.vector * filter_blocks
         bytes_ = activation_bytes(spec) + weight_bytes
         for rows, cols in tiles(*spec.out_size, most):
+            outside = weight_bytes > OUTSIDE_BYTES
+            streamed = streaming_cycles(weight_bytes, 1 if outside else -(-spec.out_size[0] // rows))
+            product = _cycles(spec, vectors, rows, cols, unroll, entries) * filter_blocks / vectors
             yield Schedule(
                 "filter_vector",
                 form,
@@ -66,9 +77,9 @@ class FilterVector(Family):
                 rows,
                 cols,
                 unroll=unroll,
-                blocks_outside=weight_bytes > OUTSIDE_BYTES,
+                blocks_outside=outside,
                 entries=entries,
-                cycles=_cycles(spec, vectors, rows, cols, unroll, entries) * filter_blocks / vectors,
+                cycles=product + streamed,
                 bytes=bytes_,
             )
 

@@ -17,6 +17,14 @@ Indices = npt.NDArray[np.int32]
 
 FMA_LATENCY = 4
 """Cycles until a sum can be added to again, on the processors at hand."""
+FIRST_CACHE = 24_000
+"""Bytes of weights that stay in the first-level cache from one tile to the next."""
+SECOND_CACHE = 600_000
+"""Bytes of weights that stay in the second-level cache."""
+SECOND_CACHE_SPEED = 32.0
+"""Bytes a cycle from the second-level cache into a running product."""
+THIRD_CACHE_SPEED = 10.0
+"""Bytes a cycle from beyond the second-level cache."""
 MOST_ROWS = 7
 """Rows of pixels in a tile; each needs an address register."""
 
@@ -56,6 +64,13 @@ def tile_cycles(vectors: int, rows: int, cols: int, unroll: int, entries: float)
     pixels = rows * cols
     issue = max(vectors * pixels / 2, (pixels + vectors) / 2, FMA_LATENCY)
     return entries * (unroll * issue + 1.5 + 0.25 * (rows - 1)) + 12 + 1.5 * vectors * pixels
+
+
+def streaming_cycles(weight_bytes: float, times: int) -> float:
+    """Cycles that are lost on reading weights `times` times; hardly any of it hides behind the products."""
+    if weight_bytes <= FIRST_CACHE:
+        return weight_bytes / SECOND_CACHE_SPEED
+    return times * weight_bytes / (SECOND_CACHE_SPEED if weight_bytes <= SECOND_CACHE else THIRD_CACHE_SPEED)
 
 
 def accumulate(vectors: int, rows: int, cols: int, unroll: int, step: int, start: str | None) -> list[str]:

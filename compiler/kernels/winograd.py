@@ -26,7 +26,14 @@ from compiler.kernels.base import (
     split,
 )
 from compiler.kernels.epilogue import apply
-from compiler.kernels.products import accumulate, kept_share, pack_entries, tile_cycles, vector_counts
+from compiler.kernels.products import (
+    accumulate,
+    kept_share,
+    pack_entries,
+    streaming_cycles,
+    tile_cycles,
+    vector_counts,
+)
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -34,8 +41,6 @@ TILE = 4
 PLANES = 36
 CACHE_BYTES = 600_000
 """What U and M of a chunk may take of the second-level cache."""
-L2_BYTES_A_CYCLE = 24.0
-L3_BYTES_A_CYCLE = 8.0
 INPUT_CYCLES = 150.0
 """Transforming one tile of one channel block."""
 OUTPUT_CYCLES = 120.0
@@ -80,8 +85,7 @@ class Winograd(Family):
                         chunk = _chunk(spec, target, vectors, cols, tiles)
                         groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
                         product = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries)
-                        streamed = weight_bytes * -(-tiles // chunk)
-                        speed = L2_BYTES_A_CYCLE if weight_bytes < CACHE_BYTES else L3_BYTES_A_CYCLE
+                        streamed = streaming_cycles(weight_bytes, -(-tiles // chunk))
                         yield Schedule(
                             "winograd",
                             form,
@@ -91,7 +95,7 @@ class Winograd(Family):
                             chunk=chunk,
                             unroll=unroll,
                             entries=entries,
-                            cycles=transforms + max(product * filter_blocks / vectors, streamed / speed),
+                            cycles=transforms + product * filter_blocks / vectors + streamed,
                             bytes=activation_bytes(spec) + weight_bytes,
                         )
 
