@@ -88,13 +88,21 @@ class Chain:
     spaces: tuple[ChannelSpace, ...]
 
     @property
+    def convolutions(self) -> tuple[Node, ...]:
+        """All nodes but the last two, global pool and classifier."""
+        return self.nodes[:-2]
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers with the widths that survive."""
         widths = [space.kept for space in self.spaces]
-        return tuple(
-            replace(node.layer, in_channels=widths[node.source], out_channels=widths[node.target])
-            for node in self.nodes
-        )
+        return tuple(_with_widths(node.layer, widths[node.source], widths[node.target]) for node in self.nodes)
+
+
+def _with_widths(layer: Layer, in_channels: int, out_channels: int) -> Layer:
+    if (layer.in_channels, layer.out_channels) == (in_channels, out_channels):
+        return layer
+    return replace(layer, in_channels=in_channels, out_channels=out_channels)
 
 
 class _Builder:

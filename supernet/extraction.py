@@ -25,7 +25,7 @@ def extract(supernet: SuperNet, candidate: Candidate, *, masked: bool = True) ->
     selection = supernet.selector()(chain)
     state: dict[str, Tensor] = {}
     with torch.no_grad():
-        for node, mask in zip(chain.nodes[:-2], selection.masks, strict=False):
+        for node, mask in zip(chain.convolutions, selection.masks, strict=True):
             _, bn = supernet.parts(node)
             weight = supernet.weight(node)
             rows = _survivors(selection.channels[node.target], node.layer.out_channels)

@@ -17,8 +17,8 @@ class Selection:
 
     Attributes:
         channels: for each channel space the survivors, bool [width]; None where all survive.
-        masks: for each node a mask of its weight before removal, in the weight's dtype, zero also where channels were
-            removed; None where the weight is dense.
+        masks: for each convolution a mask of its weight before removal, in the weight's dtype, zero also where channels
+            were removed; None where the weight is dense.
     """
 
     channels: tuple[Tensor | None, ...]
@@ -53,7 +53,7 @@ class Selector:
             key, survivors = self._channels(space, chain.nodes, keys, channels)
             keys.append(key)
             channels.append(survivors)
-        masks = tuple(self._mask(node, keys, channels) for node in chain.nodes)
+        masks = tuple(self._mask(node, keys, channels) for node in chain.convolutions)
         return Selection(tuple(channels), masks)
 
     def _channels(

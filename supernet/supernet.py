@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +12,15 @@ from torch import Tensor, nn
 from supernet.activations import ACTIVATIONS
 from supernet.candidate import Candidate
 from supernet.chain import Node
+from supernet.errors import InvalidSpace
 from supernet.initialisation import mixing_matrix, start_alike
 from supernet.operators import Conv, Operator
 from supernet.selection import Selector
 from supernet.site import Site
 from supernet.space import SearchSpace
+from training import load_checkpoint, save_checkpoint
+
+FORMAT = "npas supernet 1"
 
 
 class SuperNet(nn.Module):
@@ -53,7 +58,7 @@ class SuperNet(nn.Module):
         chain = self.space.chain(candidate)
         selection = (selector or self.selector())(chain)
         entry = x
-        for node, mask in zip(chain.nodes[:-2], selection.masks, strict=False):
+        for node, mask in zip(chain.convolutions, selection.masks, strict=True):
             if node.conv == 0:
                 entry = x
             x = self._convolve(x, node, mask)
@@ -89,6 +94,25 @@ class SuperNet(nn.Module):
             momentum=0.1,
             eps=bn.eps,
         )
+
+    def save(self, path: Path | str) -> None:
+        """Writes space and weights to one safetensors file, in one step."""
+        save_checkpoint(path, {"format": FORMAT, "space": self.space.to_dict(), "state": self.state_dict()})
+
+    @classmethod
+    def load(cls, path: Path | str) -> SuperNet:
+        """The supernet of a file that `save` wrote, on the CPU.
+
+        Raises:
+            CheckpointNotFound, CheckpointCorrupt: there is no such file, or it is damaged.
+            InvalidSpace: the file is a checkpoint of something else.
+        """
+        content = load_checkpoint(path)
+        if content.get("format") != FORMAT:
+            raise InvalidSpace(f"{path} holds no supernet of format {FORMAT!r}")
+        supernet = cls(SearchSpace.from_dict(content["space"]))
+        supernet.load_state_dict(content["state"])
+        return supernet
 
     def selector(self) -> Selector:
         """Selects channels and masks by this network's weights."""

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,8 @@ from torch import Tensor, nn
 
 from pruning import Sparsity
 from supernet import Candidate, Choice, SearchSpace, SuperNet
-from supernet.errors import InvalidCandidate
+from supernet.errors import InvalidCandidate, InvalidSpace
+from training import save_checkpoint
 
 
 def images(count: int = 4) -> Tensor:
@@ -33,7 +36,7 @@ def test_seed_decides_the_weights_and_nothing_else_is_touched(small: SearchSpace
 def test_gradient_reaches_only_the_operators_in_use(small: SearchSpace) -> None:
     supernet = SuperNet(small)
     supernet(images(), with_choice(small, 2, "dw3x3_pw|dense|1")).square().sum().backward()
-    reached = {name.split(".")[1:3] and ".".join(name.split(".")[1:3]) for name in used(supernet) if "sites" in name}
+    reached = {".".join(name.split(".")[1:3]) for name in used(supernet) if name.startswith("sites.")}
     assert reached == {"0.conv3x3", "1.conv3x3", "2.dw3x3_pw", "3.conv3x3", "4.conv3x3"}
 
 
@@ -114,3 +117,19 @@ def test_channels_are_chosen_among_the_filters_that_survived(small: SearchSpace)
 def test_another_space_s_candidate_is_refused(small: SearchSpace, tiny: SearchSpace) -> None:
     with pytest.raises(InvalidCandidate):
         SuperNet(small)(images(), tiny.sample(np.random.default_rng(0)))
+
+
+def test_space_and_weights_read_back(small: SearchSpace, tmp_path: Path) -> None:
+    supernet = SuperNet(small, seed=3)
+    supernet(images(), small.largest())
+    supernet.save(tmp_path / "supernet.safetensors")
+    again = SuperNet.load(tmp_path / "supernet.safetensors")
+    assert again.space == small
+    state = again.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in supernet.state_dict().items())
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "other.safetensors", {"a": 1})
+    with pytest.raises(InvalidSpace, match="no supernet"):
+        SuperNet.load(tmp_path / "other.safetensors")
