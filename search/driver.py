@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from search.errors import EvaluationFailed, SearchFailed, StudyMismatch
-from search.history import read_history
+from search.history import History, read_history
 from search.objective import reward
 from search.result import SearchResult
 from search.samplers import make_sampler
@@ -127,8 +127,9 @@ class Search:
             self._check_latencies(study)
             retry_interrupted(study, self.sampler)
             failures = 0
-            while (done := self._done(study)) < self.trials and not self._nothing_left(study):
-                evaluation = self._evaluate_next(study, done + 1)
+            history = self._history(study)
+            while len(history.observations) < self.trials and not self._nothing_left(history):
+                evaluation = self._evaluate_next(study, len(history.observations) + 1)
                 failures = failures + 1 if evaluation.failure else 0
                 if on_trial is not None:
                     on_trial(evaluation)
@@ -136,14 +137,14 @@ class Search:
                     raise SearchFailed(
                         f"{failures} evaluations failed in a row, the last one because {evaluation.failure}"
                     )
-            return SearchResult.from_study(study, self.budget_ms, exhausted=self._nothing_left(study))
+                history = self._history(study)
+            return SearchResult.from_study(study, self.budget_ms, exhausted=self._nothing_left(history))
 
-    def _done(self, study: optuna.Study) -> int:
-        return len(read_history(study, self.sampler.encoding).observations)
+    def _history(self, study: optuna.Study) -> History:
+        return read_history(study, self.sampler.encoding)
 
-    def _nothing_left(self, study: optuna.Study) -> bool:
-        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return not waiting and self.sampler.exhausted(study)
+    def _nothing_left(self, history: History) -> bool:
+        return not history.pending and self.sampler.feasible.exhausted(history.seen)
 
     def _evaluate_next(self, study: optuna.Study, done: int) -> Evaluation:
         trial = study.ask(dict(self.sampler.distributions()))

@@ -54,20 +54,27 @@ class Decisions:
     ) -> None:
         self.slack_ms = slack_ms
         self._extra_ms = extra_ms
-        self._paths = [[(c.operator, str(c.sparsity.scheme), c.sparsity.rate) for c in site] for site in choices]
+        self._paths: list[list[Path]] = [
+            [(c.operator, str(c.sparsity.scheme), c.sparsity.rate) for c in site] for site in choices
+        ]
         self._indices = [{path: index for index, path in enumerate(paths)} for paths in self._paths]
         self._actions = [_actions(paths, extras) for paths, extras in zip(self._paths, extra_ms, strict=True)]
         spans = [max(extras) for extras in extra_ms]
         self._span_ms = [sum(spans[site:]) for site in range(len(spans))]
 
     def follow(self, decide: Callable[[State, tuple[str | float, ...]], str | float]) -> Code:
-        """The code that a policy `decide(state, allowed actions)` writes; never over the slack."""
+        """The code that a policy `decide(state, allowed actions)` writes; never over the slack.
+
+        Where only one action is allowed there is nothing to decide, and nothing to learn.
+        """
         code: list[int] = []
         left = self.slack_ms
         for site, indices in enumerate(self._indices):
             path: Path = ()
             while path not in indices:
-                path = (*path, decide(self._state(site, left, path), self._allowed(site, left, path)))
+                allowed = self._allowed(site, left, path)
+                action = allowed[0] if len(allowed) == 1 else decide(self._state(site, left, path), allowed)
+                path = (*path, action)
             code.append(indices[path])
             left -= self._extra_ms[site][code[-1]]
         return tuple(code)
@@ -78,15 +85,17 @@ class Decisions:
         A code that the additive costs put over the slack, although its true latency is admitted, keeps its own
         actions among the allowed ones.
         """
-        taken = iter([action for site, index in enumerate(code) for action in self._paths[site][index]])
         steps: list[Step] = []
-
-        def decide(state: State, allowed: tuple[str | float, ...]) -> str | float:
-            action = next(taken)
-            steps.append(Step(state, allowed if action in allowed else (*allowed, action), action))
-            return action
-
-        self.follow(decide)
+        left = self.slack_ms
+        for site, index in enumerate(code):
+            path = self._paths[site][index]
+            for depth, action in enumerate(path):
+                allowed = self._allowed(site, left, path[:depth])
+                if action not in allowed:
+                    allowed = (*allowed, action)
+                if len(allowed) > 1:
+                    steps.append(Step(self._state(site, left, path[:depth]), allowed, action))
+            left -= self._extra_ms[site][index]
         return steps
 
     def _state(self, site: int, left: float, path: Path) -> State:

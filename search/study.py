@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,17 +35,17 @@ def open_study(storage: str | Path, sampler: CandidateSampler, facts: Mapping[st
         StudyCorrupt: the file is damaged, or is something else.
         StudyMismatch: the study was made by another search.
     """
-    text = str(storage)
     with ExitStack() as stack:
-        if "://" not in text:
-            path = Path(text)
+        if "://" not in str(storage):
+            path = Path(storage)
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(path))
             _check_file(path)
-            text = f"sqlite:///{path}"
         try:
+            database = _database(storage)
+            stack.callback(database.engine.dispose)
             study = optuna.create_study(
-                storage=text, study_name=STUDY_NAME, sampler=sampler, direction="maximize", load_if_exists=True
+                storage=database, study_name=STUDY_NAME, sampler=sampler, direction="maximize", load_if_exists=True
             )
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
             raise StudyCorrupt(
@@ -65,6 +66,20 @@ def retry_interrupted(study: optuna.Study, sampler: CandidateSampler) -> None:
         if code is not None and trial.number not in retried:
             study.enqueue_trial(dict(sampler.encoding.params(code)), user_attrs={RETRY_OF: trial.number})
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _database(storage: str | Path) -> RDBStorage:
+    """A file is kept in SQLite's write-ahead mode: as safe as before, and no commit waits for the disk."""
+    if "://" in str(storage):
+        return RDBStorage(str(storage))
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(storage, timeout=60, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    return RDBStorage(f"sqlite:///{storage}", engine_kwargs={"creator": connect})
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from supernet import SearchSpace
 
 FIT_ITERATIONS = 25
 LEAST_NOISE = 1e-4
+SPREAD = 1e-9
 
 
 class Surrogate:
@@ -89,9 +90,9 @@ def fitted_observations(count: int) -> int:
 
 
 def normalised(rewards: Sequence[float]) -> NDArray[np.float64]:
-    """Rewards with mean 0 and deviation 1; by their ranks where they are skewed by more than 1."""
+    """Rewards with mean 0 and deviation 1; by their ranks where they are skewed by more than 1; 0 without spread."""
     values = np.asarray(rewards, dtype=np.float64)
-    if np.ptp(values) == 0:
+    if np.ptp(values) <= SPREAD * max(1.0, float(np.abs(values).max())):
         return np.zeros_like(values)
     if abs(float(skew(values))) > 1:
         values = np.asarray(norm.ppf((rankdata(values) - 0.5) / len(values)))

@@ -65,10 +65,6 @@ class CandidateSampler(BaseSampler, ABC):
         assert code is not None
         return self.encoding.candidate(code)
 
-    def exhausted(self, study: optuna.Study) -> bool:
-        """Whether every candidate under the budget is in the study already."""
-        return self.feasible.exhausted(read_history(study, self.encoding).seen)
-
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict(self.distributions())
 
@@ -99,6 +95,6 @@ class CandidateSampler(BaseSampler, ABC):
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """Ends `study.optimize` when no candidate is left; outside of it there is no loop to end."""
-        if self.exhausted(study):
+        if self.feasible.exhausted(read_history(study, self.encoding).seen):
             with suppress(RuntimeError):
                 study.stop()

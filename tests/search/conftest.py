@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,16 @@ from supernet import Candidate, SearchSpace, make_space
 Function = Callable[[Candidate], float]
 
 
-def _space(schemes: list[str], rates: list[float], operators: list[str], sites: int) -> SearchSpace:
-    config: dict[str, Any] = {
-        "name": "toy",
-        "stem": {"channels": 8, "stride": 2, "activation": "relu"},
-        "stages": [{"sites": sites, "channels": 16, "stride": 2, "shortcut": False, "activation": "relu"}],
-        "head": {"channels": 16, "activation": "relu"},
-        "operators": operators,
-        "schemes": schemes,
-        "rates": rates,
-        "reference": "conv3x3",
-    }
-    return make_space(config, (1, 16, 16), 10)
+TOY: dict[str, Any] = {
+    "name": "toy",
+    "stem": {"channels": 8, "stride": 2, "activation": "relu"},
+    "stages": [{"sites": 3, "channels": 16, "stride": 2, "shortcut": False, "activation": "relu"}],
+    "head": {"channels": 16, "activation": "relu"},
+    "operators": ["conv1x1", "conv3x3"],
+    "schemes": ["block_punched(8x4)"],
+    "rates": [1, 2, 5],
+    "reference": "conv3x3",
+}
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +35,15 @@ def tiny() -> SearchSpace:
 
 
 @pytest.fixture(scope="session")
+def toy_config() -> dict[str, Any]:
+    """The configuration of `toy`."""
+    return TOY
+
+
+@pytest.fixture(scope="session")
 def toy() -> SearchSpace:
     """Three sites of six choices: 216 candidates."""
-    space = _space(["block_punched(8x4)"], [1, 2, 5], ["conv1x1", "conv3x3"], 3)
+    space = make_space(TOY, (1, 32, 32), 10)
     assert space.size == 6**3
     return space
 
@@ -69,7 +74,7 @@ def accuracy() -> Function:
         }
         capacity = sum(worth[c.operator] / c.sparsity.rate**0.3 for c in candidate.choices)
         operators = [choice.operator for choice in candidate.choices]
-        variety = sum(a != b for a, b in zip(operators, operators[1:], strict=False))
+        variety = sum(a != b for a, b in pairwise(operators))
         return 80 + capacity + 0.7 * variety
 
     return percent

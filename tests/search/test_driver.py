@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from search import Evaluation, Search, SearchResult
+from search.errors import EvaluationFailed, InfeasibleBudget, NothingFound, SearchFailed, StudyMismatch
+from supernet import Candidate, SearchSpace
+
+Function = Callable[[Candidate], float]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A prediction whose upper end is 10 % above its mean."""
+
+    mean_ms: float
+
+    @property
+    def upper_ms(self) -> float:
+        return 1.1 * self.mean_ms
+
+
+Make = Callable[..., Search]
+
+
+@pytest.fixture
+def make(tiny: SearchSpace, latency: Function, accuracy: Function, tmp_path: Path) -> Make:
+    def search(storage: str = "study.db", evaluator: Function = accuracy, **changes: Any) -> Search:
+        settings: dict[str, Any] = {"sampler": "npas", "trials": 15, "options": {"startup": 8}, **changes}
+        budget_ms = settings.pop("budget_ms", 2.0)
+        space = settings.pop("space", tiny)
+        if settings["sampler"] != "npas":
+            settings.pop("options")
+        return Search(space, evaluator, lambda c: Interval(latency(c)), budget_ms, tmp_path / storage, **settings)
+
+    return search
+
+
+def _same(a: SearchResult, b: SearchResult) -> None:
+    pd.testing.assert_frame_equal(a.trials.drop(columns="number"), b.trials.drop(columns="number"))
+
+
+def test_every_trial_is_new_under_the_budget_and_recorded(
+    make: Make, tiny: SearchSpace, latency: Function, accuracy: Function, tmp_path: Path
+) -> None:
+    shown: list[Evaluation] = []
+    result = make(seed=3).run(shown.append)
+    trials = result.trials
+    assert list(trials["number"]) == list(range(15))
+    assert trials["candidate"].is_unique
+    candidates = [Candidate.from_json(text) for text in trials["candidate"]]
+    assert list(trials["predicted_ms"]) == [latency(candidate) for candidate in candidates]
+    assert (1.1 * trials["predicted_ms"] <= 2.0).all()
+    assert list(trials["accuracy"]) == list(trials["reward"]) == [accuracy(candidate) for candidate in candidates]
+    assert trials["failure"].isna().all()
+    assert not result.exhausted
+    assert [(e.number, e.done, e.candidate) for e in shown] == [(n, n + 1, c) for n, c in enumerate(candidates)]
+
+    best = result.best
+    assert best.accuracy == trials["accuracy"].max()
+    assert accuracy(best.candidate) == best.accuracy
+    assert latency(best.candidate) == best.predicted_ms
+    assert best.number in set(result.pareto["number"])
+
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert study.best_trial.number == best.number
+    assert {trial.user_attrs["seed"] for trial in study.trials} == {3}
+    for trial, candidate in zip(study.trials, candidates, strict=True):
+        assert trial.constraints == {"latency": pytest.approx(1.1 * latency(candidate) - 2.0)}
+
+
+@pytest.mark.parametrize("sampler", ["npas", "local_search"])
+def test_resumed_search_equals_an_uninterrupted_one(make: Make, accuracy: Function, sampler: str) -> None:
+    """Stopped while a candidate is evaluated, and once more, in every case by an exception from the evaluator."""
+    whole = make("whole.db", sampler=sampler).run()
+    calls = 0
+
+    def stopping(candidate: Candidate) -> float:
+        nonlocal calls
+        calls += 1
+        if calls in (6, 7, 13):
+            raise KeyboardInterrupt
+        return accuracy(candidate)
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            make("parts.db", stopping, sampler=sampler).run()
+    _same(make("parts.db", stopping, sampler=sampler).run(), whole)
+    assert calls == 15 + 3
+
+
+CHILD = """
+import itertools, runpy, sys, time
+from pathlib import Path
+from search import Search
+
+shared, driver = (runpy.run_path(str(Path(sys.argv[1]) / name)) for name in ("conftest.py", "test_driver.py"))
+tiny, latency, accuracy = (shared[name].__wrapped__() for name in ("tiny", "latency", "accuracy"))
+numbers = itertools.count(1)
+
+def evaluator(candidate):
+    print("evaluating", next(numbers), flush=True)
+    time.sleep(0.2)
+    return accuracy(candidate)
+
+interval = driver["Interval"]
+Search(
+    tiny, evaluator, lambda c: interval(latency(c)), 2.0, sys.argv[2], trials=15, options={"startup": 8}
+).run()
+"""
+
+
+def test_killed_search_is_continued_as_if_nothing_had_happened(make: Make, tmp_path: Path) -> None:
+    """SIGKILL in the middle of an evaluation, twice."""
+    whole = make("whole.db").run()
+    for kill_at in (5, 7):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, Path(__file__).parent, tmp_path / "killed.db"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line == f"evaluating {kill_at}\n":
+                child.kill()
+        assert child.wait() == -signal.SIGKILL
+    _same(make("killed.db").run(), whole)
+
+
+def test_finished_search_is_not_repeated_and_can_be_extended(make: Make, accuracy: Function) -> None:
+    make(sampler="random", trials=6).run()
+
+    def never(candidate: Candidate) -> float:
+        raise AssertionError("evaluated again")
+
+    again = make(evaluator=never, sampler="random", trials=6).run()
+    assert len(again.trials) == 6
+    extended = make(sampler="random", trials=9).run()
+    pd.testing.assert_frame_equal(extended.trials[:6], again.trials)
+    assert len(extended.trials) == 9
+
+
+def test_small_feasible_set_ends_the_search(make: Make, toy: SearchSpace) -> None:
+    result = make(space=toy, budget_ms=0.40, sampler="random", trials=200).run()
+    assert result.exhausted
+    assert 1 < len(result.trials) < 30
+    assert result.trials["candidate"].is_unique
+
+
+def test_failed_evaluation_is_recorded_and_not_repeated(make: Make, accuracy: Function) -> None:
+    def failing(candidate: Candidate) -> float:
+        if candidate.choices[0].operator == "conv3x3":
+            raise EvaluationFailed("the loss is nan")
+        return math.nan if candidate.choices[1].operator == "conv1x1" else accuracy(candidate)
+
+    result = make(evaluator=failing, sampler="random", trials=25).run()
+    failed = result.trials[result.trials["failure"].notna()]
+    assert len(result.trials) == 25
+    assert result.trials["candidate"].is_unique
+    assert {"the loss is nan", "the accuracy is nan"} == set(failed["failure"])
+    assert failed["accuracy"].isna().all()
+    assert len(result.evaluated) == 25 - len(failed)
+    assert set(result.pareto["number"]).isdisjoint(failed["number"])
+
+
+def test_search_that_only_fails_stops(make: Make) -> None:
+    with pytest.raises(SearchFailed, match=r"5 evaluations.*nan"):
+        make(evaluator=lambda candidate: math.nan, sampler="random").run()
+    result = make(sampler="random", trials=5).run()
+    with pytest.raises(NothingFound, match="failures"):
+        _ = result.best
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"sampler": "random"}, {"budget_ms": 1.9}, {"options": {"startup": 9}}]
+)
+def test_other_settings_do_not_continue_a_study(make: Make, change: dict[str, Any]) -> None:
+    make(trials=1).run()
+    with pytest.raises(StudyMismatch, match=next(iter(change))):
+        make(**change).run()
+
+
+def test_other_space_or_predictor_does_not_continue_a_study(make: Make, toy: SearchSpace, latency: Function) -> None:
+    make(trials=1).run()
+    with pytest.raises(StudyMismatch, match="space"):
+        make(space=toy).run()
+    search = make()
+    search.latency = lambda candidate: Interval(1.01 * latency(candidate))
+    with pytest.raises(StudyMismatch, match="predictor"):
+        search.run()
+
+
+def test_infeasible_budget_leaves_no_file(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(InfeasibleBudget, match="fastest candidate"):
+        make(budget_ms=0.01)
+    assert list(tmp_path.iterdir()) == []

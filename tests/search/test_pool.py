@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from search.encoding import Code, Encoding, distance
+from search.feasible import FeasibleSet
+from search.history import History, Observation
+from search.pool import POOL, make_pool, parents
+from supernet import Candidate, SearchSpace
+
+Function = Callable[[Candidate], float]
+
+
+@pytest.fixture
+def feasible(tiny: SearchSpace, latency: Function) -> FeasibleSet:
+    return FeasibleSet(Encoding(tiny), latency, 2.0)
+
+
+@pytest.fixture
+def history(tiny: SearchSpace, feasible: FeasibleSet, accuracy: Function) -> History:
+    rng, seen = np.random.default_rng(0), dict[Code, None]()
+    for _ in range(40):
+        seen[feasible.draw(rng, seen) or ()] = None
+    return History(tuple(Observation(code, accuracy(tiny.decode(code))) for code in seen))
+
+
+def test_pool_is_new_admitted_without_repeats_and_mixed(feasible: FeasibleSet, history: History) -> None:
+    rng = np.random.default_rng(1)
+    proposed: list[Code] = []
+
+    def propose() -> Code:
+        proposed.append(feasible.encoding.draw(rng))
+        return proposed[-1]
+
+    pool = make_pool(feasible, history, propose, rng, away_from_best=False)
+    assert len(pool) == len(set(pool)) == POOL
+    assert not history.seen & set(pool)
+    assert all(feasible.admits(code) for code in pool)
+    assert len(set(pool) & set(proposed)) == 0.4 * POOL
+    best = [observation.code for observation in history.ranked[:10]]
+    close = [code for code in pool if min(distance(code, parent) for parent in best) <= 2]
+    assert len(close) >= 0.35 * POOL
+
+
+def test_source_that_repeats_itself_does_not_hold_up_the_pool(feasible: FeasibleSet, history: History) -> None:
+    stuck: Iterator[Code] = iter(lambda: history.ranked[0].code, None)
+    pool = make_pool(feasible, history, lambda: next(stuck), np.random.default_rng(0), away_from_best=False)
+    assert 0.9 * POOL <= len(pool) <= POOL
+
+
+def test_parents_are_the_best_or_the_best_far_away(history: History) -> None:
+    rewards = sorted((observation.reward for observation in history.observations), reverse=True)
+    assert [observation.reward for observation in parents(history, away_from_best=False)] == rewards[:10]
+    best = history.ranked[0].code
+    far = parents(history, away_from_best=True)
+    assert far
+    assert all(distance(observation.code, best) >= len(best) / 3 for observation in far)
+
+
+def test_lonely_best_is_its_own_parent(history: History) -> None:
+    alone = History(history.observations[:1])
+    assert parents(alone, away_from_best=True) == [history.observations[0]]

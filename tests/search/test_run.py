@@ -1,0 +1,83 @@
+"""A search from the files of a run directory: real supernet (untrained), real predictor (of a made-up device)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from latency_model import LatencyPredictor, load_device
+from search import kernel_specs, run_search
+from search.errors import BudgetError, InfeasibleBudget
+from supernet import SearchSpace, SuperNet
+from training import save_checkpoint
+from training.errors import TrainingError
+
+
+@pytest.fixture
+def config(tmp_path: Path, toy: SearchSpace, tiny: SearchSpace, toy_config: dict[str, Any]) -> dict[str, Any]:
+    save_checkpoint(tmp_path / "supernet.safetensors", {"supernet": SuperNet(toy, seed=0).state_dict()})
+    rng = np.random.default_rng(0)
+    networks = [kernel_specs(space, space.sample(rng)) for space in (toy, tiny) for _ in range(20)]
+    specs = list(dict.fromkeys(spec for network in networks for spec in network))
+    us = [1.0 + spec.macs_kept / 1e4 + spec.in_channels * spec.height * spec.width / 1e4 for spec in specs]
+    table = pd.DataFrame([{**spec.to_dict(), "median_us": time} for spec, time in zip(specs, us, strict=True)])
+    LatencyPredictor.fit(table, load_device("local")).save(tmp_path / "predictor")
+    return {
+        "run_dir": str(tmp_path),
+        "data": {"name": "digits", "root": "data", "validation": 0.25},
+        "space": toy_config,
+        "device": {"name": "local"},
+        "budget": "1ms",
+        "seed": 0,
+        "search": {"sampler": "npas", "trials": 4, "recalibration_batches": 1},
+    }
+
+
+def test_search_writes_its_study_and_goes_on_with_it(config: dict[str, Any], tmp_path: Path) -> None:
+    first = run_search(config)
+    assert len(first.trials) == 4
+    assert first.trials["accuracy"].between(0, 100).all()
+    assert (first.trials["predicted_ms"] <= 1.0).all()
+    shown: list[int] = []
+    config["search"]["trials"] = 6
+    second = run_search(config, lambda evaluation: shown.append(evaluation.done))
+    assert shown == [5, 6]
+    pd.testing.assert_frame_equal(second.trials[:4], first.trials)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dense.json",
+        "predictor",
+        "study.db",
+        "study.db.lock",
+        "supernet.safetensors",
+    ]
+
+
+def test_relative_budget_refers_to_the_dense_latency_measured_once(config: dict[str, Any], tmp_path: Path) -> None:
+    config["budget"] = "300%"
+    result = run_search(config)
+    measured = json.loads((tmp_path / "dense.json").read_text())["measured_ms"]
+    assert result.budget_ms == pytest.approx(3 * measured)
+    (tmp_path / "dense.json").write_text(json.dumps({"measured_ms": 4.0}))
+    (tmp_path / "study.db").unlink()
+    assert run_search(config).budget_ms == 12.0
+
+
+def test_budget_is_checked_before_anything_else(config: dict[str, Any], tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BudgetError, match="fast"):
+        run_search({**config, "budget": "fast"})
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(InfeasibleBudget, match="predicted at"):
+        run_search({**config, "budget": "0.0001ms"})
+    assert not (tmp_path / "study.db").exists()
+
+
+def test_missing_supernet_is_named(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "supernet.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"supernet\.safetensors"):
+        run_search(config)
