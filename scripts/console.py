@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -25,7 +26,8 @@ def say(text: str) -> None:
 
 def show_error(error: BaseException) -> None:
     """A named error as one panel: its message says what was found, what is allowed and what to do next."""
-    errors.print(Panel(escape(str(error)), title=type(error).__name__, title_align="left", border_style="red"))
+    message = Text(str(error), overflow="fold")
+    errors.print(Panel(message, title=type(error).__name__, title_align="left", border_style="red"))
     _log.error("%s: %s", type(error).__name__, error)
 
 

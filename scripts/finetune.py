@@ -32,11 +32,13 @@ def run(config: DictConfig, run_dir: Path) -> None:
     trials = finished_trials(run_dir / "study.db").set_index("number")
     shortlist = Shortlist(run_dir / "shortlist.json")
     wanted = config.winners
+    for taken in shortlist.taken:
+        _tune(tuner, taken, shortlist, run_dir / "winners")
     for number in preference(trials):
         if shortlist.complete(at_least=wanted.at_least, at_most=wanted.at_most, pareto=wanted.pareto):
             return
         trial = {str(name): value for name, value in trials.loc[number].items()}
-        entry = shortlist.find(trial["candidate"])
+        entry = shortlist.find(str(trial["candidate"]))
         if entry is None:
             entry = _measured(tuner, trial, config)
             shortlist.add(entry)
@@ -70,7 +72,8 @@ def _measured(tuner: Tuner, trial: Mapping[str, Any], config: DictConfig) -> Ent
 
 
 def _tune(tuner: Tuner, entry: Entry, shortlist: Shortlist, winners: Path) -> None:
-    number = len(shortlist.taken) + 1
+    """Train the entry's network unless its folder is there already, also if it was there once and is lost."""
+    number = entry.winner or len(shortlist.taken) + 1
     folder = winners / str(number)
     if not (folder / "candidate.json").exists():
         tuner.prune(Candidate.from_json(entry.candidate), folder, entry.supernet_accuracy)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
-from rich.table import Table
 
 from latency_model import KernelStore, LatencyPredictor
 from scripts import inputs
 from scripts.console import console
 from scripts.files import read_json, write_json
+from scripts.report.accuracy import terminal_table
 from search import kernel_specs
 from supernet import Candidate
 
@@ -46,7 +46,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     write_json(run_dir / "predictor" / "accuracy.json", {"kernels": _records(kernels), "networks": rows})
     unseen = [index for index, held in enumerate(held_out) if held]
     whole = predictor.network_accuracy([specs[i] for i in unseen], [networks[i]["measured_ms"] for i in unseen])
-    _print(pd.concat([kernels, whole.assign(op="whole networks")]))
+    console.print(terminal_table(pd.concat([kernels, whole.assign(op="whole networks")])))
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -54,16 +54,6 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in frame.to_dict("records")
     ]
-
-
-def _print(accuracy: pd.DataFrame) -> None:
-    table = Table(title="latency predictor on kernels and networks it never saw")
-    table.add_column("")
-    for column in accuracy.columns[1:]:
-        table.add_column(str(column).replace("_", " "), justify="right")
-    for row in accuracy.itertuples(index=False):
-        table.add_row(str(row[0]), *("–" if pd.isna(value) else f"{value:.3g}" for value in row[1:]))
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,12 @@ def with_relatives(pool: Iterable[KernelSpec]) -> list[KernelSpec]:
 
 def _scaled(spec: KernelSpec, factor: float) -> KernelSpec:
     width = max(1, round(factor * spec.in_channels))
-    through = spec.out_channels == spec.in_channels
-    return replace(spec, in_channels=width, out_channels=width if through else spec.out_channels)
+    return replace(
+        spec,
+        in_channels=width,
+        out_channels=width if spec.out_channels == spec.in_channels else spec.out_channels,
+        groups=width if spec.op == "depthwise" else spec.groups,
+    )
 
 
 def _profile_kernels(config: DictConfig, space: SearchSpace, device: Device, path: Path) -> None:

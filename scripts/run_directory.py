@@ -73,9 +73,10 @@ class RunDirectory:
                 fingerprints[stage.name] = stage.fingerprint(config, fingerprints)
         for stage in stages:
             self._set_aside(stage, fingerprints)
+        ran: set[str] = set()
         for stage in stages:
-            if stage.name in wanted:
-                self._perform(stage, config, fingerprints)
+            if stage.name in wanted and self._perform(stage, config, fingerprints, ran):
+                ran.add(stage.name)
 
     def _set_aside(self, stage: Stage, fingerprints: Mapping[str, str]) -> None:
         record = Record.read(self.path, stage.name)
@@ -106,15 +107,18 @@ class RunDirectory:
             os.replace(Record.path(self.path, stage.name), Record.path(target, stage.name))
         self._say(f"{stage.name}: outputs {reason} moved to {target}")
 
-    def _perform(self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str]) -> None:
+    def _perform(self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str], ran: Collection[str]) -> bool:
+        """Run the stage unless it is done; whether it ran."""
         fingerprint = fingerprints[stage.name]
         record = Record.read(self.path, stage.name)
         missing = [output for output in stage.outputs if not (self.path / output).exists()]
+        renewed = [name for name in stage.after if name in ran]
         if record and record.finished:
-            if not missing:
+            if not missing and not renewed:
                 self._say(f"{stage.name}: done before, skipped")
-                return
-            self._say(f"{stage.name}: {', '.join(missing)} missing, runs again")
+                return False
+            reason = f"{', '.join(missing)} missing" if missing else f"{', '.join(renewed)} ran again"
+            self._say(f"{stage.name}: {reason}, runs again")
         elif record:
             self._say(f"{stage.name}: goes on where it was stopped")
         else:
@@ -130,6 +134,7 @@ class RunDirectory:
             replace(record, seconds=spent + time.perf_counter() - start).write(self.path)
             raise
         replace(record, finished=_now(), seconds=spent + time.perf_counter() - start).write(self.path)
+        return True
 
 
 def _unused(path: Path) -> Path:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 
 from scripts.report import figures
+from scripts.report.accuracy import HEADINGS, cells
 from scripts.report.contents import Contents
 from scripts.report.sites import site_rows
 from scripts.report.statements import next_steps, shortfalls, summary
@@ -25,7 +26,8 @@ def page(contents: Contents, run_dir: Path) -> str:
         next_steps=next_steps(contents, run_dir),
         sites=site_rows(contents.best) if contents.best else [],
         best_trial=contents.trials["accuracy"].max(),
-        accuracy=contents.accuracy.astype(object).where(contents.accuracy.notna(), None).to_dict("records"),
+        accuracy_headings=list(HEADINGS.values()),
+        accuracy=cells(contents.accuracy),
         held_out=_held_out(contents),
         pareto=_picture(figures.pareto(contents)),
         progress=_picture(figures.progress(contents)),
