@@ -81,5 +81,5 @@ def test_when_enough_were_fine_tuned(tmp_path, winners, complete):
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "shortlist.json"
     path.write_text(content)
-    with pytest.raises(RecordCorrupt, match="shortlist.json"):
+    with pytest.raises(RecordCorrupt, match=r"shortlist\.json"):
         Shortlist(path)
