@@ -1,0 +1,1 @@
+"""Measured comparisons with other runtimes, on single layers and on whole networks."""

@@ -1,0 +1,108 @@
+"""The tables of the README, from the measured ones: python -m benchmarks.readme [--results FOLDER]"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.competitors import OURS
+from benchmarks.layers import FAMILIES, LAYERS
+from benchmarks.measure import geometric_mean
+from benchmarks.peers import PEERS
+from benchmarks.tables import RESULTS, read_table
+from benchmarks.zoo import ZOO
+
+TITLES = {"block_punched": "blocks", "block_kernel": "whole kernels"}
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table, its first column to the left and the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def network_table(table: pd.DataFrame) -> str:
+    """A row a network: milliseconds of every runtime, ours dense and pruned; in brackets times the best peer."""
+    peers = [name for name in PEERS if (table["runtime"] == name).any()]
+    ours = table[table["runtime"] == OURS]
+    forms = list(ours[["scheme", "rate"]].drop_duplicates().itertuples(index=False, name=None))
+    header = ["ms", *(PEERS[name].title for name in peers), *(f"npas {_form(*form)}" for form in forms)]
+    rows = []
+    for network, group in table.groupby("network", sort=False):
+        line = [ZOO[str(network)].title]
+        line += [_cell(group[group["runtime"] == name]) for name in peers]
+        of_ours = group[group["runtime"] == OURS]
+        for scheme, rate in forms:
+            line.append(_cell(of_ours[(of_ours["scheme"] == scheme) & (of_ours["rate"] == rate)], bold=True))
+        rows.append(line)
+    return markdown(header, rows)
+
+
+def _form(scheme: str, rate: float) -> str:
+    return "dense" if scheme == "dense" else f"{TITLES[scheme]} {rate:g}x"
+
+
+def _cell(rows: pd.DataFrame, *, bold: bool = False) -> str:
+    if rows.empty:
+        return "–"
+    ms, speedup = float(rows["measured_ms"].iloc[0]), float(rows["speedup"].iloc[0])
+    return f"**{ms:.3g}** ({speedup:.2f}x)" if bold else f"{ms:.3g}"
+
+
+def dense_table(table: pd.DataFrame) -> str:
+    """A row a layer: billions of dense operations a second of every runtime."""
+    dense = table[table["scheme"] == "dense"]
+    runtimes = [name for name in (*PEERS, OURS) if (dense["runtime"] == name).any()]
+    wide = dense.pivot_table(index="layer", columns="runtime", values="gflops")
+    layers = [name for name in LAYERS if name in wide.index]
+    header = ["GF/s, dense", *(PEERS[name].title if name in PEERS else name for name in runtimes)]
+    rows = []
+    for layer in layers:
+        values = [wide.loc[layer].get(name, float("nan")) for name in runtimes]
+        rows.append([layer, *("–" if pd.isna(value) else f"{value:.0f}" for value in values)])
+    return markdown(header, rows)
+
+
+def sparse_table(table: pd.DataFrame, family: str) -> str:
+    """A row a scheme: times the best dense peer at every rate, a geometric mean over a family of layers."""
+    rows = table[(table["runtime"] == OURS) & (table["scheme"] != "dense") & (table["family"] == family)]
+    rates = sorted(rows["rate"].unique())
+    lines = []
+    for scheme, group in rows.groupby("scheme", sort=False):
+        means = [geometric_mean(group.loc[group["rate"] == rate, "speedup"]) for rate in rates]
+        share = geometric_mean(group["share_of_ideal"])
+        lines.append([str(scheme), *(f"{mean:.2f}" for mean in means), f"{100 * share:.0f} %"])
+    return markdown([f"times the best peer, {FAMILIES[family]}", *(f"{r:g}x" for r in rates), "of ideal"], lines)
+
+
+def machine_line(facts: Mapping[str, str]) -> str:
+    """Where and when a table was measured."""
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("onnxruntime", "openvino", "ncnn", "torch"))
+    peak = f"{facts['peak_gflops']} GF/s at most on one core"
+    return f"{facts['processor']} ({facts['target']}, {peak}), {facts['date']}; {versions}."
+
+
+def render(folder: Path) -> str:
+    """All tables as markdown.
+
+    Raises:
+        ResultsMissing: if one of them was not measured.
+    """
+    networks, facts = read_table(folder / "networks.csv")
+    kernels, _ = read_table(folder / "kernels.csv")
+    families = [family for family in ("3x3", "1x1") if (kernels["family"] == family).any()]
+    parts = [network_table(networks), dense_table(kernels), *(sparse_table(kernels, family) for family in families)]
+    return "\n\n".join([*parts, machine_line(facts)]) + "\n"
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    print(render(made.parse_args().results), end="")
+
+
+if __name__ == "__main__":
+    main()

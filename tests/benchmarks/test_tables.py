@@ -1,0 +1,99 @@
+"""Tables keep their facts; bars, README tables and pictures follow from the rows."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from benchmarks.bars import Bar, kernel_bars, network_bars
+from benchmarks.errors import ResultsMissing
+from benchmarks.kernels import with_ratios
+from benchmarks.layers import LAYERS
+from benchmarks.plots import network_times, speedup_by_rate
+from benchmarks.readme import dense_table, network_table, sparse_table
+from benchmarks.tables import read_table, write_table
+
+
+def layer_rows(layer):
+    """A peer that computes directly, ncnn by Winograd's method, ours dense and at 5x."""
+    rows = [
+        ("onnxruntime", "dense", 1.0, 1.0, 100.0, True),
+        ("ncnn", "dense", 1.0, 1.0, 60.0, False),
+        ("npas", "dense", 1.0, 1.0, 30.0, False),
+        ("npas", "block_kernel(32x1)", 5.0, 5.0, 10.0, False),
+    ]
+    columns = ["runtime", "scheme", "rate", "effective_rate", "measured_us", "direct_peer"]
+    table = pd.DataFrame(rows, columns=columns).assign(layer=layer, family=LAYERS[layer].family)
+    return with_ratios(table.assign(gflops=LAYERS[layer].flops / table["measured_us"] / 1e3))
+
+
+@pytest.fixture
+def kernels():
+    return pd.concat([layer_rows(name) for name in ("3x3 64@56", "3x3 128@28", "3x3 256@14")], ignore_index=True)
+
+
+@pytest.fixture
+def networks():
+    rows = [("openvino", "dense", 1.0, 10.0), ("npas", "dense", 1.0, 8.0), ("npas", "block_punched", 5.0, 2.5)]
+    table = pd.DataFrame(rows, columns=["runtime", "scheme", "rate", "measured_ms"])
+    compiling = {"compile_s": 9.0, "compile_again_s": 0.5, "kernels": 20}
+    return table.assign(network="mobilenet_v2", error=1e-6, speedup=10.0 / table["measured_ms"], **compiling)
+
+
+def test_ratios(kernels):
+    row = kernels[kernels["scheme"] == "block_kernel(32x1)"].iloc[0]
+    assert row["speedup"] == pytest.approx(6)  # the best peer is ncnn
+    assert row["share_of_ideal"] == pytest.approx(2)  # the best direct peer needs 100, a fifth of it is 20
+    assert kernels.loc[kernels["runtime"] == "ncnn", "speedup"].eq(1).all()
+
+
+def test_bars_of_kernels(kernels):
+    bars = {bar.subject: bar for bar in kernel_bars(kernels)}
+    assert bars["dense 3x3 at 56, 28, 14"].measured == pytest.approx(2)
+    assert bars["dense 3x3 at 56, 28, 14"].verdict == "met"
+    assert bars["block_kernel(32x1) at 5x"].measured == pytest.approx(6)
+    assert bars["block_kernel(32x1) at 2x"].verdict == "not measured"
+    fewer = kernels[kernels["layer"] != "3x3 256@14"]
+    assert math.isnan({bar.subject: bar for bar in kernel_bars(fewer)}["block_kernel(32x1) at 5x"].measured)
+
+
+def test_bars_of_networks(networks):
+    verdicts = {(bar.subject, bar.unit): bar.verdict for bar in network_bars(networks)}
+    assert verdicts["mobilenet_v2 dense", "x the best peer"] == "met"
+    assert verdicts["mobilenet_v2 block_punched", "x the best peer"] == "met"
+    assert verdicts["resnet50 dense", "x the best peer"] == "not measured"
+    assert verdicts["mobilenet_v2 compiled", "s a kernel"] == "missed"
+
+
+def test_verdicts():
+    assert Bar("a", "x", 2.0, 2.0).verdict == "met"
+    assert Bar("a", "x", 2.0, 1.9).verdict == "missed"
+    assert Bar("a", "s", 2.0, 2.1, at_most=True).verdict == "missed"
+
+
+def test_a_table_comes_back_with_its_facts(tmp_path, kernels):
+    path = tmp_path / "results" / "kernels.csv"
+    facts = {"processor": "some, 3 GHz: fast", "peak_gflops": "150", "not measured on x, y": "two\nlines"}
+    write_table(path, kernels, facts)
+    table, found = read_table(path)
+    assert found == facts | {"not measured on x, y": "two lines"}
+    pd.testing.assert_frame_equal(table, kernels, rtol=1e-5, check_dtype=False)
+    assert [file.name for file in path.parent.iterdir()] == ["kernels.csv"]
+
+
+def test_a_table_that_was_not_measured(tmp_path):
+    with pytest.raises(ResultsMissing, match=r"python -m benchmarks\.networks"):
+        read_table(tmp_path / "networks.csv")
+
+
+def test_readme_tables(kernels, networks):
+    assert "| MobileNetV2 1.0 | 10 | **8** (1.25x) | **2.5** (4.00x) |" in network_table(networks)
+    assert dense_table(kernels).count("\n") == 1 + 3
+    assert "| block_kernel(32x1) | 6.00 | 200 % |" in sparse_table(kernels, "3x3")
+
+
+def test_pictures(kernels, networks):
+    (lines,) = speedup_by_rate(kernels, "3x3").axes
+    assert list(lines.lines[0].get_ydata()) == pytest.approx([6])
+    (bars,) = network_times(networks).axes
+    assert [patch.get_height() for patch in bars.patches] == pytest.approx([1, 0.8, 0.25])
