@@ -84,8 +84,8 @@ class Surrogate:
 
 
 def fitted_observations(count: int) -> int:
-    """How many of `count` observations hyper-parameters are fitted to: a new fit every 5, from 50 on every 10."""
-    step = 5 if count < 50 else 10
+    """How many of `count` observations hyper-parameters are fitted to: a new fit every 5, later every 10 and 20."""
+    step = 5 if count < 50 else 10 if count < 100 else 20
     return max(min(count, 5), count // step * step)
 
 

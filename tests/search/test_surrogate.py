@@ -124,18 +124,9 @@ def test_outliers_count_by_rank() -> None:
     assert values.min() > -2.5
 
 
-def test_fits_happen_every_five_then_every_ten_observations() -> None:
-    assert [fitted_observations(count) for count in (1, 4, 5, 9, 10, 49, 50, 59, 60)] == [
-        1,
-        4,
-        5,
-        5,
-        10,
-        45,
-        50,
-        50,
-        60,
-    ]
+def test_fits_become_rarer_as_the_history_grows() -> None:
+    counts = (1, 4, 5, 9, 10, 49, 50, 59, 60, 99, 100, 119, 120)
+    assert [fitted_observations(count) for count in counts] == [1, 4, 5, 5, 10, 45, 50, 50, 60, 90, 100, 100, 120]
 
 
 def test_number_of_threads_is_given_back() -> None:

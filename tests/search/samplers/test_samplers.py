@@ -39,10 +39,10 @@ def _optimised(sampler: CandidateSampler, accuracy: Function, trials: int) -> op
 def test_proposals_in_plain_optuna_are_feasible_and_new(
     name: str, tiny: SearchSpace, latency: Function, accuracy: Function
 ) -> None:
-    sampler = make_sampler(name, tiny, latency, 2.0, seed=1, trials=30)
-    study = _optimised(sampler, accuracy, 30)
+    sampler = make_sampler(name, tiny, latency, 2.0, seed=1, trials=20)
+    study = _optimised(sampler, accuracy, 20)
     codes = _codes(study, sampler)
-    assert len(set(codes)) == 30
+    assert len(set(codes)) == 20
     assert all(latency(tiny.decode(code)) <= 2.0 for code in codes if code is not None)
 
 
@@ -51,19 +51,19 @@ def test_same_history_and_seed_give_the_same_proposal(
     name: str, tiny: SearchSpace, latency: Function, accuracy: Function
 ) -> None:
     """A sampler that has lived through the history, and one that reads it, agree; another seed does not."""
-    old = make_sampler(name, tiny, latency, 2.0, seed=1, trials=40)
-    study = _optimised(old, accuracy, 26)
+    old = make_sampler(name, tiny, latency, 2.0, seed=1, trials=30)
+    study = _optimised(old, accuracy, 17)
     observations = tuple(
         Observation(code, trial.value or 0.0)
         for code, trial in zip(_codes(study, old), study.trials, strict=True)
         if code
     )
-    new = make_sampler(name, tiny, latency, 2.0, seed=1, trials=40)
-    for end in (26, 3, 17):
+    new = make_sampler(name, tiny, latency, 2.0, seed=1, trials=30)
+    for end in (17, 3, 13):
         history = History(observations[:end])
         proposals = [sampler.propose(history, np.random.default_rng([1, end])) for sampler in (old, new)]
         assert proposals[0] == proposals[1]
-    other = make_sampler(name, tiny, latency, 2.0, seed=2, trials=40)
+    other = make_sampler(name, tiny, latency, 2.0, seed=2, trials=30)
     assert _codes(_optimised(other, accuracy, 5), other) != _codes(study, old)[:5]
 
 
@@ -98,10 +98,10 @@ def test_parallel_trials_get_different_candidates(
 
 @each_sampler
 def test_threads_never_share_a_candidate(name: str, tiny: SearchSpace, latency: Function, accuracy: Function) -> None:
-    sampler = make_sampler(name, tiny, latency, 2.0, trials=24)
+    sampler = make_sampler(name, tiny, latency, 2.0, trials=16)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.optimize(_objective(sampler, accuracy), n_trials=24, n_jobs=3)
-    assert len(set(_codes(study, sampler))) == 24
+    study.optimize(_objective(sampler, accuracy), n_trials=16, n_jobs=3)
+    assert len(set(_codes(study, sampler))) == 16
 
 
 @each_sampler
