@@ -1,4 +1,4 @@
-"""Notices when the training of a supernet goes wrong for good (methods 5.5)."""
+"""Notices when the training of a supernet goes wrong for good."""
 
 from __future__ import annotations
 

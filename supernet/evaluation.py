@@ -22,7 +22,7 @@ def fast_evaluate(
     batch_size: int = 64,
     seed: int = 0,
 ) -> Metrics:
-    """Metrics on the validation split: extract, recalibrate batch norm, evaluate (methods 4.8, 5.3).
+    """Metrics on the validation split: extract, recalibrate batch norm, evaluate.
 
     The supernet and torch's global random state are left as they were; equal arguments give equal metrics.
 

@@ -3,7 +3,7 @@
 A random path through freshly drawn weights mixes operators whose outputs have nothing in common, and most of a short
 training goes into making them agree. Here each operator starts as one channel mixing that they share, plus noise: the
 centre tap of a 3x3 convolution is the 1x1 convolution, a depthwise convolution is the identity, an expansion is made of
-copies of the input with alternating signs (the inheritance rules of methods 4.1, read backwards).
+copies of the input with alternating signs (NPAS inherits weights by the same rules, read backwards).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which choices a site may have (methods 1.4, 2.14)."""
+"""Which choices a site may have."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Members:
     """Largest, smallest and random candidates with no rate above `max_rate`.
 
     Random ones take operator and scheme uniformly among those that are legal, and the rate r with probability
-    proportional to r^-1/2 (methods 5.4).
+    proportional to r^-1/2.
     """
 
     def __init__(self, space: SearchSpace, max_rate: float) -> None:

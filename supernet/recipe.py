@@ -55,7 +55,7 @@ class SupernetRecipe(Recipe):
         self._require("recalibration_batches", self.recalibration_batches >= 1, "at least 1")
 
     def max_rate(self, progress: float) -> float:
-        """The highest rate among the members when `progress`, in [0, 1), of the training is done (methods 5.4)."""
+        """The highest rate among the members when `progress`, in [0, 1), of the training is done."""
         if progress < self.dense_share:
             return 1.0
         return self.mild_rate if progress < self.dense_share + self.mild_share else math.inf

@@ -42,7 +42,7 @@ def train_supernet(
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     checkpoint: Path | str | None = None,
 ) -> pd.DataFrame:
-    """Trains a supernet in place, on the device where it is (methods 5; 2011.09118, 2102.07954).
+    """Trains a supernet in place, on the device where it is (2011.09118, 2102.07954).
 
     A step: the largest member on the labels, the smallest and random ones on the largest one's soft output; their
     gradients add up, are clipped by norm, and move the shared weights once. The seed alone decides the order of the

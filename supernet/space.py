@@ -229,7 +229,7 @@ class SearchSpace:
         return self.chain(candidate).layers
 
     def labels(self, candidate: Candidate) -> list[str]:
-        """One graph label a site, `stage:operator|scheme|rate` (methods 4.2)."""
+        """One graph label a site, `stage:operator|scheme|rate`."""
         return [f"{site.stage}:{choice}" for site, choice in zip(self.sites, candidate.choices, strict=True)]
 
     @cached_property

@@ -27,7 +27,7 @@ class SuperNet(nn.Module):
     """One set of weights for each site and operator family; a candidate is a view of them, never a copy.
 
     Operators of one family use the first channels of the widest. Schemes and rates have no weights of their own: masks
-    follow from the shared dense weights (methods 5.2). Removed channels are multiplied by zero behind the batch norm,
+    follow from the shared dense weights. Removed channels are multiplied by zero behind the batch norm,
     which is what their physical removal in `extract` gives.
 
     Args:
