@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +17,18 @@ from latency_model import Device, KernelStore, ProfileProgress, choose_kernels, 
 from pruning import project
 from scripts import inputs
 from scripts.console import progress
-from scripts.files import read_json, write_json
+from scripts.files import write_json
 from search import kernel_specs
 from supernet import Candidate, Network, SearchSpace
 
 _POOL = 400
-_TRIES = 4
-_LITTLE_SPREAD = 0.05
+_ROUNDS = 5
 _FEW = 8
 _FACTORS = (0.5, 0.75, 1.25, 1.5, 2.0, 3.0, 4.0)
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    """Write `kernels.parquet` and `networks.json`; both keep what an interrupted run had measured."""
+    """Write `kernels.parquet`, which keeps what an interrupted run had measured, and `networks.json`."""
     device = inputs.device(config)
     space = inputs.space(config, inputs.dataset(config))
     _profile_kernels(config, space, device, run_dir / "kernels.parquet")
@@ -101,30 +99,26 @@ def _profile_kernels(config: DictConfig, space: SearchSpace, device: Device, pat
 
 
 def _profile_networks(config: DictConfig, space: SearchSpace, device: Device, path: Path) -> None:
-    rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
+    """Every network once a round, and the lowest of its medians: what else runs on a machine makes a network slower."""
     candidates = _spread(space, config.profile.networks, np.random.default_rng(config.seed + 1))
     with progress() as bar:
-        task = bar.add_task("whole networks", total=len(candidates), completed=len(rows), note="")
-        for candidate in candidates[len(rows) :]:
-            timing = undisturbed(compile_random(space, candidate, device, config.seed), config.profile.seconds)
-            rows.append(
-                {"candidate": candidate.to_json(), "measured_ms": timing.median_ms, "measured_spread": timing.spread}
-            )
-            write_json(path, rows)
-            bar.update(task, advance=1, note=f"{timing.median_ms:.3f} ms")
-
-
-def undisturbed(compiled: CompiledModel, seconds: float) -> Timing:
-    """The timing of the lowest median among up to `_TRIES`, stopping at the first of little spread.
-
-    Whatever else the machine does makes a network slower, never faster.
-    """
-    timings = []
-    for _ in range(_TRIES):
-        timings.append(compiled.time(seconds=seconds / _TRIES))
-        if timings[-1].spread < _LITTLE_SPREAD:
-            break
-    return min(timings, key=lambda timing: timing.median_ms)
+        task = bar.add_task("compiling networks", total=len(candidates), note="")
+        networks = []
+        for candidate in candidates:
+            networks.append(compile_random(space, candidate, device, config.seed))
+            bar.update(task, advance=1)
+        task = bar.add_task("timing networks", total=_ROUNDS * len(candidates), note="")
+        timings: list[list[Timing]] = [[] for _ in networks]
+        for _ in range(_ROUNDS):
+            for network, timed in zip(networks, timings, strict=True):
+                timed.append(network.time(seconds=config.profile.seconds / _ROUNDS))
+                bar.update(task, advance=1, note=f"{timed[-1].median_ms:.3f} ms")
+    best = [min(timed, key=lambda timing: timing.median_ms) for timed in timings]
+    rows = [
+        {"candidate": candidate.to_json(), "measured_ms": timing.median_ms, "measured_spread": timing.spread}
+        for candidate, timing in zip(candidates, best, strict=True)
+    ]
+    write_json(path, rows)
 
 
 def _spread(space: SearchSpace, count: int, rng: np.random.Generator) -> Sequence[Candidate]:
