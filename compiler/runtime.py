@@ -103,7 +103,7 @@ class Program:
         def call() -> None:
             run(ins, outs, arena, constants, times)
 
-        call.__dict__["keep"] = (inputs, outputs, stamps, ins, outs)
+        call.__dict__["keep"] = (self, inputs, outputs, stamps, ins, outs)
         return call
 
 

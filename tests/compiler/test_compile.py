@@ -245,6 +245,20 @@ def test_wrong_inputs_are_refused_by_name(x: object, message: str) -> None:
         compiled(torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8))
 
 
+def test_a_bound_run_keeps_its_network_alive() -> None:
+    import gc
+
+    run = compile_model(nn.Conv2d(3, 64, 3), torch.randn(1, 3, 32, 32)).run_once()
+    arena, outputs = run.keep[0]._arena, run.keep[2]
+    gc.collect()
+    arena[:] = 255
+    run()
+    first = outputs[0].copy()
+    gc.collect()
+    run()
+    assert (outputs[0] == first).all()
+
+
 def test_more_threads_than_the_code_can_use_are_refused() -> None:
     with pytest.raises(UnsupportedThreads, match="2 threads"):
         compile_model(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8), threads=2)
