@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -26,7 +27,8 @@ def capture(model: nn.Module, example_inputs: Sequence[Tensor]) -> Graph:
         UnsupportedOperator: naming the node, its module and what is supported.
         InvalidWeights: if a weight is NaN or infinite.
     """
-    with _evaluating(model):
+    with _evaluating(model), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         try:
             program = torch.export.export(model, tuple(example_inputs))
             if _writes_in_place(program):

@@ -16,6 +16,10 @@ _BODIES = {
     "unpack": "y[(ch * height + i) * width + j] = "
     "x[inner0 + ch / ilanes * iplane + i * irow + j * ilanes + ch % ilanes];",
 }
+_ROWS = {
+    "pack": "memcpy(y + inner0 + ch * iplane + i * irow, x + (ch * height + i) * width, sizeof(float) * width);",
+    "unpack": "memcpy(y + (ch * height + i) * width, x + inner0 + ch * iplane + i * irow, sizeof(float) * width);",
+}
 _LAST = {"pack": "(channels + ilanes - 1) / ilanes * ilanes", "unpack": "channels"}
 
 
@@ -32,8 +36,9 @@ class Convert(Family):
 {{
 {prelude(DIMS)}  (void)r; (void)c; (void)s;
   const long last = {_LAST[spec.op]};
-  if (ilanes == 1 && height * irow == iplane && width == irow) {{
-    memcpy(y, x, sizeof(float) * channels * height * width);
+  if (ilanes == 1) {{
+    for (long ch = 0; ch < channels; ch++) for (long i = 0; i < height; i++)
+      {_ROWS[spec.op]}
     return;
   }}
   for (long ch = 0; ch < last; ch++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++)
