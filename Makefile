@@ -17,7 +17,7 @@ search: $(STAMP) ## run the main job, e.g. make search ARGS="data=cifar10 budget
 	$(BIN)/npas search $(ARGS)
 
 test: $(STAMP) ## run the tests, e.g. make test ARGS="tests/pruning -k admm"
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +100,8 @@ def _profile_kernels(config: DictConfig, space: SearchSpace, device: Device, pat
 
 def _profile_networks(config: DictConfig, space: SearchSpace, device: Device, path: Path) -> None:
     """Every network once a round, and the lowest of its medians: what else runs on a machine makes a network slower."""
-    candidates = _spread(space, config.profile.networks, np.random.default_rng(config.seed + 1))
+    rng = np.random.default_rng(config.seed + 1)
+    candidates = [space.sample(rng) for _ in range(config.profile.networks)]
     with progress() as bar:
         task = bar.add_task("compiling networks", total=len(candidates), note="")
         networks = []
@@ -119,11 +120,6 @@ def _profile_networks(config: DictConfig, space: SearchSpace, device: Device, pa
         for candidate, timing in zip(candidates, best, strict=True)
     ]
     write_json(path, rows)
-
-
-def _spread(space: SearchSpace, count: int, rng: np.random.Generator) -> Sequence[Candidate]:
-    """Largest and smallest candidate, and uniform ones."""
-    return [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(count - 2))]
 
 
 if __name__ == "__main__":

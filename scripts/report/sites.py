@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from scripts.metrics import KernelTime, Metrics
 from supernet import Choice
 
+_LAYOUTS = {"pack": "input", "unpack": "output"}
+"""Changes of layout at the ends of a network belong to no layer."""
+
 
 @dataclass(frozen=True)
 class SiteRow:
@@ -39,7 +42,7 @@ def site_rows(network: Metrics) -> list[SiteRow]:
     searched = [position for position, kernel in enumerate(network.kernels) if kernel.site is not None]
     first = min(searched, default=len(network.kernels))
     around = [
-        (position, _row(kernel.layer or kernel.op, kernel.op, "dense", "1", [kernel], total))
+        (position, _row(_LAYOUTS.get(kernel.op, kernel.layer), kernel.op, "dense", "1", [kernel], total))
         for position, kernel in enumerate(network.kernels)
         if kernel.site is None
     ]

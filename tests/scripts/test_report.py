@@ -124,7 +124,7 @@ def test_a_run_without_any_network_within_the_budget_still_has_a_report(tmp_path
 
 def test_sites_in_order_with_what_they_cost():
     rows = site_rows(made.metrics("1"))
-    assert [row.where for row in rows] == ["pack", "stem.conv1", "site 0", "site 1", "site 2", "classifier"]
+    assert [row.where for row in rows] == ["input", "stem.conv1", "site 0", "site 1", "site 2", "classifier"]
     assert rows[2].scheme == "block_punched(16x1)"
     assert rows[2].rate == "5"
     assert rows[3].forms == "no kernel"
