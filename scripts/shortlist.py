@@ -31,6 +31,11 @@ class Entry:
     winner: int | None = None
     validation_accuracy: float | None = None
 
+    @property
+    def share_of_budget(self) -> float:
+        """Comparable between entries that were measured at different times, as the machine's speed drops out of it."""
+        return self.measured_ms / self.budget_ms
+
 
 class Shortlist:
     """Entries in the order in which they were tried, kept in a JSON file."""
@@ -65,8 +70,10 @@ class Shortlist:
         """Whether enough were fine-tuned, and `pareto` of them are not dominated by another one."""
         if len(self.taken) < at_least:
             return False
-        frame = pd.DataFrame(map(asdict, self.taken))
-        front = pareto_front(frame, maximise="validation_accuracy", minimise="measured_ms")
+        frame = pd.DataFrame(
+            {"accuracy": entry.validation_accuracy, "share": entry.share_of_budget} for entry in self.taken
+        )
+        front = pareto_front(frame, maximise="accuracy", minimise="share")
         return len(front) >= pareto or len(self.taken) >= at_most
 
     def _keep(self, entries: list[Entry]) -> None:

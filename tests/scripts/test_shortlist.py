@@ -86,6 +86,13 @@ def test_when_enough_were_fine_tuned(tmp_path, winners, complete):
     assert shortlist.complete(at_least=3, at_most=6, pareto=3) is complete
 
 
+def test_a_slow_moment_of_the_machine_makes_no_winner_slower(tmp_path):
+    shortlist = Shortlist(tmp_path / "shortlist.json")
+    shortlist.add(Entry("[1]", 90.0, 1.0, 1.0, 2.0, True, 1, 98.0))
+    shortlist.add(Entry("[2]", 90.0, 1.0, 1.2, 3.0, True, 2, 99.0))  # on a machine that was half as fast
+    assert not shortlist.complete(at_least=2, at_most=9, pareto=2)
+
+
 @pytest.mark.parametrize("content", ["[", "[1", json.dumps([{"candidate": "x"}])])
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "shortlist.json"
