@@ -31,7 +31,7 @@ ROOT = Path(cli.__file__).parents[1]
 TRIALS = 10
 SMALL = [
     "threads=1",
-    "budget=85%",
+    "budget=300%",  # generous: this is no test of timings
     "space.stem.channels=8",
     "space.head.channels=32",
     "space.stages=[{sites: 2, channels: 16, stride: 2, shortcut: false, activation: relu},"
@@ -212,7 +212,7 @@ def test_metrics_are_those_of_the_files(run_dir):
         assert metrics.parameters == sum(weight.numel() for weight in network.parameters())
         assert metrics.onnx_bytes == (folder / "model.onnx").stat().st_size
         assert metrics.dense_ms == dense.measured_ms
-        assert metrics.budget_ms == pytest.approx(0.85 * dense.measured_ms)
+        assert metrics.budget_ms == pytest.approx(3 * dense.measured_ms)
         assert {kernel.site for kernel in metrics.kernels} == {None, 0, 1, 2, 3}
 
 
