@@ -17,3 +17,9 @@ def largest(scores: Tensor, count: int) -> Tensor:
     ties = np.flatnonzero(values == threshold)
     chosen[ties[: count - np.count_nonzero(chosen)]] = True
     return torch.from_numpy(chosen).to(scores.device)
+
+
+def largest_in_rows(scores: Tensor, count: int) -> Tensor:
+    """Marks the `count` largest in every row of `scores` [rows, n]; among equals the lower index wins."""
+    order = scores.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, True)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -27,6 +28,14 @@ TEXTS = (
     "block_punched(3x2)",
     "block_kernel(16x1)",
     "block_kernel(3x2)",
+    "pattern(4)",
+    "pattern(4, share=16)",
+    "pattern(4, share=3)",
+    "pcnn",
+    "pcnn(2)",
+    "nm(2:4)",
+    "nm(1:4)",
+    "nm(3:5)",
 )
 GROUP_OF = {
     "dense": lambda scheme, index: 0,
@@ -35,7 +44,12 @@ GROUP_OF = {
     "channel": lambda scheme, index: index[1],
     "block_punched": lambda scheme, index: (index[0] // scheme.filters, index[1] // scheme.channels, *index[2:]),
     "block_kernel": lambda scheme, index: (index[0] // scheme.filters, index[1] // scheme.channels),
+    "pattern": lambda scheme, index: (index[0] // scheme.share, *index[1:]),
+    "pcnn": lambda scheme, index: index,
+    "nm": lambda scheme, index: index,
 }
+CELLS = {"pattern", "pcnn", "nm"}
+"""Schemes with another rule than "the K best groups of the layer"."""
 RATES = (1, 2, 2.5, 3, 5, 7, 10)
 
 
@@ -47,7 +61,20 @@ def groups_of(scheme: Scheme, shape: tuple[int, ...]) -> Tensor:
     return torch.tensor([numbers[key] for key in keys]).reshape(shape)
 
 
-def wanted_count(scheme: Scheme, groups: int, rate: float) -> int:
+def wanted_count(scheme: Scheme, shape: tuple[int, ...], rate: float) -> int:
+    """Groups that stay, from the definition alone."""
+    filters, channels, positions = shape[0], shape[1], math.prod(shape[2:])
+    groups = int(groups_of(scheme, shape).max()) + 1
+    if rate == 1:
+        return groups
+    if scheme.name == "pattern":
+        kernels = min(channels, max(1, math.floor(2.25 * channels / rate + 0.5)))
+        return 4 * kernels * math.ceil(filters / scheme.share)
+    if scheme.name == "pcnn":
+        return filters * channels * max(1, math.floor(positions / rate + 0.5))
+    if scheme.name == "nm":
+        cells = [min(scheme.cell, channels - first) for first in range(0, channels, scheme.cell)]
+        return filters * positions * sum(math.ceil(scheme.kept * size / scheme.cell) for size in cells)
     count = max(1, math.floor(groups / rate + 0.5))
     align = getattr(scheme, "align", 1)
     return min(groups, math.ceil(count / align) * align)
@@ -63,11 +90,15 @@ def random_weight(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def legal(text: str, shape: tuple[int, ...], rate: float) -> bool:
-    scheme = make_scheme(text)
-    return scheme.supports(shape) is None and (scheme.name != "dense" or rate == 1)
+    try:
+        make_scheme(text).check(shape, rate)
+    except (UnsupportedShape, InvalidRate):
+        return False
+    return True
 
 
-convolutions = st.tuples(st.integers(1, 20), st.integers(1, 12), st.integers(1, 3), st.integers(1, 3))
+kernels = st.just((3, 3)) | st.tuples(st.integers(1, 3), st.integers(1, 3))
+convolutions = st.tuples(st.integers(1, 20), st.integers(1, 12), kernels).map(lambda shape: (*shape[:2], *shape[2]))
 matrices = st.tuples(st.integers(1, 24), st.integers(1, 24))
 cases = st.tuples(
     st.sampled_from(TEXTS), convolutions | matrices, st.sampled_from(RATES) | st.floats(1, 30), st.integers(0, 2**31)
@@ -91,7 +122,7 @@ def test_mask_is_constant_on_groups_and_counts_exactly(case: tuple[str, tuple[in
     sizes = groups.flatten().bincount()
     assert bool(((kept_weights == 0) | (kept_weights == sizes)).all())
     assert scheme.group_count(shape) == len(sizes)
-    assert int((kept_weights > 0).sum()) == scheme.kept_groups(shape, rate) == wanted_count(scheme, len(sizes), rate)
+    assert int((kept_weights > 0).sum()) == scheme.kept_groups(shape, rate) == wanted_count(scheme, shape, rate)
 
 
 @settings(max_examples=100, deadline=None)
@@ -103,7 +134,7 @@ def test_projection_laws(case: tuple[str, tuple[int, ...], float, int]) -> None:
     assert torch.equal(scheme.mask(weight * mask, rate), mask), "idempotent"
     for factor in (-1.0, 2.0**20, -(2.0**-30)):
         assert torch.equal(scheme.mask(weight * factor, rate), mask), "scale"
-    if scheme.name != "dense":
+    if legal(text, shape, rate * 1.7) and text != "pcnn(2)":
         assert not bool((scheme.mask(weight, rate * 1.7) & ~mask).any()), "nested"
     assert torch.equal(scheme.mask(weight.double(), rate), mask), "wider floats"
     assert bool(scheme.mask(weight, 1).all()), "identity"
@@ -136,7 +167,7 @@ def test_scores_are_group_energies(case: tuple[str, tuple[int, ...], float, int]
 def test_no_legal_mask_retains_more(text: str, shape: tuple[int, ...], rate: float, seed: int) -> None:
     scheme, weight = make_scheme(text), random_weight(shape, seed)
     energies = group_energies(weight, groups_of(scheme, shape))
-    count = wanted_count(scheme, len(energies), rate)
+    count = wanted_count(scheme, shape, rate)
     subsets = itertools.combinations(energies.tolist(), count)
     assert math.comb(len(energies), count) <= 20_000
     best = max(map(math.fsum, subsets))
@@ -144,9 +175,109 @@ def test_no_legal_mask_retains_more(text: str, shape: tuple[int, ...], rate: flo
     assert retained == pytest.approx(best, rel=1e-12)
 
 
+def patterned(filters: int, channels: int, share: int, kernels: int) -> Iterator[Tensor]:
+    """All masks of pattern(4, share) that keep so many kernels."""
+    library = (
+        (4, 5, 7, 8),
+        (3, 4, 6, 7),
+        (1, 2, 4, 5),
+        (0, 1, 3, 4),
+        (1, 3, 4, 5),
+        (3, 4, 5, 7),
+        (1, 4, 5, 7),
+        (1, 3, 4, 7),
+    )
+    blocks = range(0, filters, share)
+    connections = list(itertools.combinations(range(channels), kernels))
+    a_block = [
+        list(zip(chosen, patterns, strict=True))
+        for chosen in connections
+        for patterns in itertools.product(library, repeat=kernels)
+    ]
+    for kept_in in itertools.product(a_block, repeat=len(blocks)):
+        mask = torch.zeros(filters, channels, 9, dtype=torch.bool)
+        for first, kept_here in zip(blocks, kept_in, strict=True):
+            for channel, pattern in kept_here:
+                mask[first : first + share, channel, list(pattern)] = True
+        yield mask.reshape(filters, channels, 3, 3)
+
+
+def in_cells(cells: list[list[int]], counts: list[int], shape: tuple[int, ...]) -> Iterator[Tensor]:
+    """All masks that keep `counts[i]` of the flat indices `cells[i]`."""
+    choices = [list(itertools.combinations(cell, count)) for cell, count in zip(cells, counts, strict=True)]
+    for chosen in itertools.product(*choices):
+        mask = torch.zeros(math.prod(shape), dtype=torch.bool)
+        mask[list(itertools.chain(*chosen))] = True
+        yield mask.reshape(shape)
+
+
+LEGAL_MASKS = [
+    ("pattern(4)", (1, 4, 3, 3), 4.5, patterned(1, 4, 1, 2), 384),
+    ("pattern(4)", (2, 2, 3, 3), 5, patterned(2, 2, 1, 1), 256),
+    ("pattern(4, share=2)", (3, 2, 3, 3), 5, patterned(3, 2, 2, 1), 256),
+    ("pattern(4)", (1, 3, 3, 3), 1.2, patterned(1, 3, 1, 3), 512),
+    ("pcnn", (1, 2, 3, 3), 4, in_cells([list(range(9)), list(range(9, 18))], [2, 2], (1, 2, 3, 3)), 36**2),
+    ("nm(2:4)", (1, 7), 7 / 4, in_cells([[0, 1, 2, 3], [4, 5, 6]], [2, 2], (1, 7)), 18),
+    ("nm(1:4)", (2, 5), 4, in_cells([[0, 1, 2, 3], [4], [5, 6, 7, 8], [9]], [1] * 4, (2, 5)), 16),
+    ("nm(1:2)", (1, 3, 2, 1), 2, in_cells([[0, 2], [4], [1, 3], [5]], [1] * 4, (1, 3, 2, 1)), 4),
+]
+
+
+@pytest.mark.parametrize(("text", "shape", "rate", "masks", "count"), LEGAL_MASKS)
+def test_no_legal_choice_in_cells_retains_more(
+    text: str, shape: tuple[int, ...], rate: float, masks: Iterator[Tensor], count: int
+) -> None:
+    scheme, weights = make_scheme(text), [random_weight(shape, seed) for seed in range(3)]
+    weights.append(torch.ones(shape))
+    legal_masks = list(masks)
+    assert len(legal_masks) == count
+    for weight in weights:
+        mask, energy = scheme.mask(weight, rate), weight.double().square()
+        best = max(float(energy[other].sum()) for other in legal_masks)
+        assert any(torch.equal(mask, other) for other in legal_masks)
+        assert float(energy[mask].sum()) == pytest.approx(best, rel=1e-12)
+
+
+def test_ties_in_cells_go_to_the_first() -> None:
+    ones = torch.ones(2, 5, 3, 3)
+    pattern = make_scheme("pattern(4)").mask(ones, 5).reshape(2, 5, 9).nonzero().tolist()
+    assert pattern == [[o, c, p] for o in (0, 1) for c in (0, 1) for p in (4, 5, 7, 8)]
+    pcnn = make_scheme("pcnn(2)").mask(ones, 4.5).reshape(2, 5, 9)
+    assert bool((pcnn == torch.tensor([True, True, *[False] * 7])).all())
+    assert make_scheme("nm(2:4)").mask(torch.zeros(1, 6), 2).tolist() == [[True, True, False, False, True, False]]
+
+
+def test_a_library_is_near_the_best_one() -> None:
+    """Greedy choice is within 1 - 1/e of the best library; here all 630 pairs are tried."""
+    weight = random_weight((6, 5, 3, 3), 0)
+    kernels = weight.double().square().reshape(-1, 9)
+    pairs = itertools.combinations(itertools.combinations(range(9), 2), 2)
+    best = max(float(torch.maximum(kernels[:, a].sum(1), kernels[:, b].sum(1)).sum()) for a, b in pairs)
+    mask = make_scheme("pcnn(2)").mask(weight, 4.5)
+    assert len(mask.reshape(-1, 9).unique(dim=0)) == 2
+    assert best * (1 - 1 / math.e) <= float((weight.double() * mask).square().sum()) <= best * (1 + 1e-12)
+
+
+def test_patterns_retain_the_energy_of_the_reference() -> None:
+    weight = random_weight((100, 200, 3, 3), 0)
+    retained = float((weight * make_scheme("pattern(4)").mask(weight, 2.25)).square().sum() / weight.square().sum())
+    assert retained == pytest.approx(0.697, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [1.5, 3, 4])
+def test_n_of_m_has_one_rate(rate: float) -> None:
+    with pytest.raises(InvalidRate, match="4/2 = 2"):
+        make_scheme("nm(2:4)").mask(torch.ones(4, 8), rate)
+
+
 @pytest.mark.parametrize(
     ("text", "shape"),
-    [(text, shape) for text in TEXTS for shape in [(6, 5, 3, 3), (33, 6, 1, 1), (7, 9)] if legal(text, shape, 3)],
+    [
+        (text, shape)
+        for text in TEXTS
+        for shape in [(6, 5, 3, 3), (33, 6, 1, 1), (7, 9)]
+        if legal(text, shape, 3) and make_scheme(text).name not in CELLS
+    ],
 )
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
 def test_ties_go_to_the_lower_index(text: str, shape: tuple[int, ...], value: float) -> None:
@@ -154,7 +285,7 @@ def test_ties_go_to_the_lower_index(text: str, shape: tuple[int, ...], value: fl
     groups = groups_of(scheme, shape)
     sizes = groups.flatten().bincount()
     mask = scheme.mask(torch.full(shape, value), 3)
-    count = wanted_count(scheme, len(sizes), 3)
+    count = wanted_count(scheme, shape, 3)
     energies = sizes * value**2
     expected = sorted(range(len(sizes)), key=lambda group: (-float(energies[group]), group))[:count]
     assert set(groups[mask].tolist()) == set(expected)
@@ -202,6 +333,11 @@ def test_dense_keeps_everything_or_refuses() -> None:
         ("unstructured", (0, 4), "empty"),
         ("channel", (8, 1, 3, 3), "only one input channel"),
         ("block_punched(8x4)", (16, 16), "convolutions"),
+        ("pattern(4)", (8, 8, 1, 1), "3x3"),
+        ("pattern(4, share=16)", (8, 8), "3x3"),
+        ("pcnn", (8, 8, 1, 1), "one position"),
+        ("pcnn(4)", (8, 8, 5, 5), "at most 9 positions"),
+        ("nm(2:4)", (8, 3, 3, 3), "only 3 input channels"),
     ],
 )
 def test_unsupported_shapes_are_refused_in_words(text: str, shape: tuple[int, ...], reason: str) -> None:
@@ -246,12 +382,17 @@ def test_alignment_of_one_is_no_alignment() -> None:
 
 
 def test_unknown_names_list_what_is_known() -> None:
-    with pytest.raises(UnknownScheme, match="block_punched, channel, dense, filter, unstructured"):
+    with pytest.raises(UnknownScheme, match="block_punched, channel, dense, filter, nm, pattern, pcnn, unstructured"):
         make_scheme("filtre")
 
 
 @pytest.mark.parametrize(
-    "text", ["", "filter(", "filter()x", "filter(0)", "filter(a)", "block_punched", "block_punched(8)", "dense(1)"]
+    "text",
+    [
+        *("", "filter(", "filter()x", "filter(0)", "filter(a)", "block_punched", "block_punched(8)", "dense(1)"),
+        *("pattern", "pattern(5)", "pattern(4, share=0)", "pattern(4, 16)", "pcnn(0)", "pcnn(a)"),
+        *("nm", "nm(4)", "nm(4:4)", "nm(0:4)"),
+    ],
 )
 def test_malformed_texts(text: str) -> None:
     with pytest.raises(InvalidScheme):
