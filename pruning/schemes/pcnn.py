@@ -66,7 +66,7 @@ class PCNN(Scheme):
         positions = math.prod(shape[2:])
         kernels = scores.reshape(-1, positions)
         best = largest_in_rows(kernels, kept(positions, rate))
-        if not self.patterns or len(best.unique(dim=0)) <= self.patterns:
+        if not self.patterns or len(torch.unique(best, dim=0)) <= self.patterns:
             return best.flatten()
         library = distil(kernels, kept(positions, rate), self.patterns)
         energy = torch.stack([kernels[:, pattern].sum(1) for pattern in library], 1)
