@@ -39,8 +39,8 @@ def header(target: Target) -> str:
     return _HEADER.format(vector=target.vector, keep=target.keep)
 
 
-def apply(epilogue: Sequence[str], value: str, residual: str) -> str:
-    """C expression of the epilogue on `value`, reading the residual from the address `residual`."""
+def apply(epilogue: Sequence[str], value: str, residual: str, vector: str = "vf") -> str:
+    """C expression of the epilogue on `value`, reading the residual as a `vector` from the address `residual`."""
     for part in epilogue:
-        value = f"({value} + *(const vf *)({residual}))" if part == "add" else f"{ACTIVATIONS[part]}({value})"
+        value = f"({value} + *(const {vector} *)({residual}))" if part == "add" else f"{ACTIVATIONS[part]}({value})"
     return value

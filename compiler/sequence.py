@@ -1,0 +1,210 @@
+"""The kernels of a network in the order in which they run, and the layout of every tensor between them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from compiler.elimination import Factor, minimise
+from compiler.errors import UnsupportedOperator
+from compiler.graph import Shape
+from compiler.layout import BLOCKED, LAYOUTS, PLANAR
+from compiler.select import schedule
+from compiler.spec import KernelSpec
+from compiler.target import Target
+
+STATES = ((BLOCKED,), (PLANAR,), (BLOCKED, PLANAR))
+"""The layouts in which a tensor may be had."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel and the tensors that it works on.
+
+    Attributes:
+        layer: name for tables.
+        spec: the kernel.
+        inputs: tensors or user inputs, the residual second.
+        output: tensor or user output.
+    """
+
+    layer: str
+    spec: KernelSpec
+    inputs: tuple[str, ...]
+    output: str
+
+
+def user_input(index: int) -> str:
+    """Name of the user's input array in a call's `inputs`."""
+    return f"in[{index}]"
+
+
+def user_output(index: int) -> str:
+    """Name of the user's output array in a call's `output`."""
+    return f"out[{index}]"
+
+
+def sequence(
+    calls: Sequence[Call], inputs: Mapping[str, Shape], outputs: Sequence[str], target: Target, *, free: bool = True
+) -> tuple[Call, ...]:
+    """All calls of a network, with the layouts for which they cost the fewest cycles together.
+
+    Packing an input (just before it is first read), unpacking the outputs and converting tensors between layouts are
+    calls too, and their cycles count. The choice is exact.
+
+    Args:
+        calls: kernels on tensors, in an order in which they can run.
+        inputs: shape of each input tensor by name, in the user's order.
+        outputs: tensors handed back.
+        free: whether layouts may be chosen; otherwise those of the specs stay.
+
+    Raises:
+        UnsupportedOperator: if there is no kernel for a call.
+    """
+    options = [_options(call.spec, target, free) for call in calls]
+    states = _choose_states(calls, options, inputs, outputs, target)
+    return tuple(_Writer(inputs, outputs, target, states).calls(calls, options))
+
+
+@dataclass(frozen=True)
+class _Option:
+    reads: str
+    writes: str
+    cycles: float
+
+
+@lru_cache(maxsize=65536)
+def _options(spec: KernelSpec, target: Target, free: bool) -> tuple[_Option, ...]:
+    """The layouts in which `spec` can be computed.
+
+    Raises:
+        UnsupportedOperator: if there are none.
+    """
+    if not free:
+        return (_Option(spec.reads, spec.writes, schedule(spec, target).cycles),)
+    found = []
+    for reads, writes in itertools.product(LAYOUTS, LAYOUTS):
+        try:
+            cycles = schedule(replace(spec, reads=reads, writes=writes), target).cycles
+        except UnsupportedOperator:
+            continue
+        found.append(_Option(reads, writes, cycles))
+    return tuple(found) or (_Option(BLOCKED, BLOCKED, schedule(spec, target).cycles),)
+
+
+def _moving(op: str, shape: Shape, reads: str = BLOCKED, writes: str = BLOCKED) -> KernelSpec:
+    """The spec of a `pack`, `unpack` or `convert`."""
+    channels, height, width = shape
+    return KernelSpec(op, channels, channels, height, width, reads=reads, writes=writes)
+
+
+def _shapes(calls: Iterable[Call], inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+    made = {call.output: (call.spec.out_channels, *call.spec.out_size) for call in calls}
+    return {**inputs, **made}
+
+
+def _choose_states(
+    calls: Sequence[Call],
+    options: Sequence[tuple[_Option, ...]],
+    inputs: Mapping[str, Shape],
+    outputs: Sequence[str],
+    target: Target,
+) -> dict[str, tuple[str, ...]]:
+    """In which layouts each tensor is to be had, at least cost."""
+    shapes = _shapes(calls, inputs)
+    wanted: dict[str, set[str]] = {name: {BLOCKED} for name in shapes}
+    for call, offered in zip(calls, options, strict=True):
+        for option in offered:
+            wanted[call.inputs[0]].add(option.reads)
+            for tensor in (*call.inputs[1:], call.output):
+                wanted[tensor].add(option.writes)
+    domains = {name: [s for s in STATES if set(s) <= layouts] for name, layouts in wanted.items()}
+
+    def cost(spec: KernelSpec) -> float:
+        return schedule(spec, target).cycles
+
+    factors = []
+    for name, shape in inputs.items():
+        packs = {layout: cost(_moving("pack", shape, writes=layout)) for layout in LAYOUTS}
+        factors.append(Factor((name,), np.array([sum(packs[layout] for layout in s) for s in domains[name]])))
+    for name in outputs:
+        unpacks = {layout: cost(_moving("unpack", shapes[name], reads=layout)) for layout in LAYOUTS}
+        factors.append(Factor((name,), np.array([min(unpacks[layout] for layout in s) for s in domains[name]])))
+    for call, offered in zip(calls, options, strict=True):
+        other = {BLOCKED: PLANAR, PLANAR: BLOCKED}
+        copies = {
+            layout: cost(_moving("convert", shapes[call.output], layout, other[layout]))
+            for layout in LAYOUTS
+            if len(domains[call.output]) > 1
+        }
+        names = tuple(dict.fromkeys((*call.inputs, call.output)))
+        table = np.full([len(domains[name]) for name in names], np.inf)
+        for index in np.ndindex(*table.shape):
+            states = {name: domains[name][i] for name, i in zip(names, index, strict=True)}
+            table[index] = min(
+                (
+                    option.cycles + (copies[option.writes] if len(states[call.output]) > 1 else 0.0)
+                    for option in offered
+                    if _serves(option, call, states)
+                ),
+                default=np.inf,
+            )
+        factors.append(Factor(names, table))
+    chosen = minimise(factors, {name: len(domain) for name, domain in domains.items()})
+    return {name: domains[name][index] for name, index in chosen.items()}
+
+
+def _serves(option: _Option, call: Call, states: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether the inputs are there as the option reads them, and the output may be as it writes it."""
+    return option.reads in states[call.inputs[0]] and all(
+        option.writes in states[name] for name in (*call.inputs[1:], call.output)
+    )
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the calls down once the layouts are known."""
+
+    inputs: Mapping[str, Shape]
+    outputs: Sequence[str]
+    target: Target
+    states: Mapping[str, tuple[str, ...]]
+
+    def calls(self, calls: Sequence[Call], options: Sequence[tuple[_Option, ...]]) -> Iterator[Call]:
+        shapes = _shapes(calls, self.inputs)
+        numbers = {name: index for index, name in enumerate(self.inputs)}
+        native = {name: self.states[name][0] for name in self.inputs}
+        """Layout in which a tensor is written; what it is converted to has the layout in its name."""
+        packed: set[str] = set()
+
+        def version(tensor: str, layout: str) -> str:
+            return tensor if layout == native[tensor] else f"{tensor}@{layout}"
+
+        def pack(tensor: str) -> Iterator[Call]:
+            if tensor in numbers and tensor not in packed:
+                packed.add(tensor)
+                for layout in self.states[tensor]:
+                    spec = _moving("pack", shapes[tensor], writes=layout)
+                    yield Call(tensor, spec, (user_input(numbers[tensor]),), version(tensor, layout))
+
+        for call, offered in zip(calls, options, strict=True):
+            for tensor in call.inputs:
+                yield from pack(tensor)
+            option = min((o for o in offered if _serves(o, call, self.states)), key=lambda o: o.cycles)
+            spec = replace(call.spec, reads=option.reads, writes=option.writes)
+            residual = tuple(version(tensor, option.writes) for tensor in call.inputs[1:])
+            native[call.output] = option.writes
+            yield Call(call.layer, spec, (version(call.inputs[0], option.reads), *residual), call.output)
+            for layout in self.states[call.output]:
+                if layout != option.writes:
+                    move = _moving("convert", shapes[call.output], option.writes, layout)
+                    yield Call(call.layer, move, (call.output,), version(call.output, layout))
+        for index, tensor in enumerate(self.outputs):
+            yield from pack(tensor)
+            specs = {layout: _moving("unpack", shapes[tensor], reads=layout) for layout in self.states[tensor]}
+            layout = min(specs, key=lambda name: schedule(specs[name], self.target).cycles)
+            yield Call(tensor, specs[layout], (version(tensor, layout),), user_output(index))
