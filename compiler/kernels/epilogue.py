@@ -25,7 +25,7 @@ typedef float vfu __attribute__((vector_size(4 * VL), may_alias, aligned(4)));
 #define KEEP(v) __asm__("" : "+{keep}"(v))
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vf npas_splat(float a) {{ return (vf){{0}} + a; }}
+INLINE vf npas_splat(float a) {{ return a - (vf){{0}}; }}
 INLINE vf npas_select(vi m, vf a, vf b) {{ return (vf)((m & (vi)a) | (~m & (vi)b)); }}
 INLINE vf npas_relu(vf a) {{ return (vf)(~(a < npas_splat(0.0f)) & (vi)a); }}
 INLINE vf npas_relu6(vf a) {{ return npas_select(a > npas_splat(6.0f), npas_splat(6.0f), npas_relu(a)); }}

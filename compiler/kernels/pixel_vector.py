@@ -26,7 +26,7 @@ from compiler.kernels.base import (
 )
 from compiler.kernels.epilogue import apply
 from compiler.kernels.products import FMA_LATENCY, Indices, kept_share, pack_entries
-from compiler.layout import PLANAR
+from compiler.layout import LINE, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -38,8 +38,12 @@ NEAR_LOAD, FAR_LOAD = 0.9, 1.7
 """Cycles of a vector load across two cache lines, from the first-level cache and from the second."""
 OUTSIDE_BYTES = 400_000
 """Weights beyond this are streamed once, filters outermost."""
-STRETCH_CYCLES = 20.0
+LIST_CYCLES = 20.0
 """A list of entries ends where the processor does not expect it."""
+STORE_CYCLES, PART_CYCLES = 12.0, 6.0
+"""Storing a vector of results; loading and storing a vector of sums between chunks of channels."""
+PREFETCHING_FILTERS = 4
+"""With so many filters there is time to fetch what the next entry reads into the first-level cache."""
 
 DIMS = (
     *("blocks", "chunks", "nx", "mx", "x0", "xplane", "y0", "yplane", "r0", "rplane", "outside"),
@@ -73,13 +77,14 @@ class PixelVector(Family):
         weight_bytes = 4.0 * entries * blocks * (unroll * filters + 1)
         most = _most_vectors(target, filters)
         for vectors in sorted({split(total, longest)[0] for longest in range(1, min(total, most) + 1)}):
-            reach = vectors * target.vector + (spec.kernel[0] - 1) * spec.dilation[0] * min(pitch, 2 * target.vector)
-            near = max(unroll, NEAR_BYTES // (4 * reach) // unroll * unroll)
-            for chunk in {channels, near} if near < channels / 2 else {channels}:
-                load = NEAR_LOAD if chunk <= near else FAR_LOAD
+            near = max(unroll, NEAR_BYTES // _reach(spec, vectors, target.vector) // unroll * unroll)
+            fetched = filters >= PREFETCHING_FILTERS
+            for chunk in {channels, near} if near < channels / 2 and not fetched else {channels}:
+                load = NEAR_LOAD if chunk <= near or fetched else FAR_LOAD
                 per_entry = unroll * max(filters * vectors / 2, load * vectors + filters / 2, FMA_LATENCY) + 2.0
-                chunks = -(-channels // chunk)
-                tile = entries * per_entry + chunks * (STRETCH_CYCLES + 2.5 * filters * vectors)
+                chunks, sums = -(-channels // chunk), filters * vectors
+                tile = entries * per_entry + chunks * LIST_CYCLES
+                tile += STORE_CYCLES * sums + PART_CYCLES * sums * (chunks - 1)
                 yield Schedule(
                     "pixel_vector",
                     form,
@@ -98,10 +103,12 @@ class PixelVector(Family):
         filters, unroll = schedule.filters, schedule.unroll
         vectors, _, shorter = split(_vectors(use, target.vector), schedule.vectors)
         tail, pieces = "l" if shorter else "", "k" if schedule.chunk else ""
-        name = "_".join([f"pv{filters}_{vectors}{tail}_u{unroll}{pieces}", *spec.epilogue])
-        body = _tile(schedule, spec, vectors, f"t * {vectors} * VL")
+        read = spec.in_channels * _reach(spec, vectors, target.vector)
+        fetch = filters >= PREFETCHING_FILTERS and read > NEAR_BYTES
+        name = "_".join([f"pv{filters}_{vectors}{tail}_u{unroll}{pieces}{'f' * fetch}", *spec.epilogue])
+        body = _tile(schedule, spec, vectors, fetch, f"t * {vectors} * VL")
         if shorter:
-            rest = _tile(schedule, spec, vectors - 1, f"(t * {vectors - 1} + nx) * VL")
+            rest = _tile(schedule, spec, vectors - 1, fetch, f"(t * {vectors - 1} + nx) * VL")
             body = f"    if (t < nx) {{\n{body}    }} else {{\n{rest}    }}\n"
         source = f"""
 {signature(name)}
@@ -124,7 +131,7 @@ class PixelVector(Family):
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
         weight = use.weight.reshape(spec.out_channels, -1, *spec.kernel)
         chunk = schedule.chunk or spec.in_channels
-        pointers, where, packed = _entries(weight, schedule, chunk, spec.op == "depthwise")
+        pointers, where, packed = pack_chunks(weight, schedule, chunk, spec.op == "depthwise")
         steps = np.array([[use.x.plane], [spec.dilation[0] * use.x.row], [spec.dilation[1]]])
         offsets = (where @ steps)[:, 0].astype(np.int32)
         blocks = -(-spec.out_channels // schedule.filters)
@@ -168,8 +175,13 @@ def _most_vectors(target: Target, filters: int) -> int:
     return max(fits, default=1)
 
 
-def _entries(weight: Array, schedule: Schedule, chunk: int, depthwise: bool) -> tuple[Indices, Indices, Array]:
-    """The kept entries of each block of filters, chunk of channels by chunk of channels; see `pack_entries`."""
+def pack_chunks(
+    weight: Array, schedule: Schedule, chunk: int, depthwise: bool = False
+) -> tuple[Indices, Indices, Array]:
+    """The kept entries of each block of filters, chunk of channels by chunk; see `pack_entries`.
+
+    One place more than there are entries is returned, for kernels that look ahead.
+    """
     starts, wheres, weights = [np.zeros(1, np.int32)], [], []
     for first in range(0, weight.shape[1], chunk):
         part = weight[:, first : first + chunk]
@@ -178,10 +190,18 @@ def _entries(weight: Array, schedule: Schedule, chunk: int, depthwise: bool) -> 
         starts.append(pointers[1:] + starts[-1][-1])
         wheres.append(where)
         weights.append(packed.reshape(-1))
+    wheres.append(np.zeros((1, 3), np.int32))
     return np.concatenate(starts), np.concatenate(wheres), np.concatenate(weights)
 
 
-def _tile(schedule: Schedule, spec: KernelSpec, vectors: int, at: str) -> str:
+def _reach(spec: KernelSpec, vectors: int, lanes: int) -> int:
+    """Bytes of one input plane that a tile reads, in whole cache lines."""
+    pitch, rows = spec.width + spec.padding[1], (spec.kernel[0] - 1) * spec.dilation[0]
+    apart = spec.kernel[0] * (vectors * lanes // LINE + 1)
+    return 4 * LINE * min(apart, (vectors * lanes + rows * pitch) // LINE + 1)
+
+
+def _tile(schedule: Schedule, spec: KernelSpec, vectors: int, fetch: bool, at: str) -> str:
     filters, unroll = schedule.filters, schedule.unroll
     sums = [(f, v) for f in range(filters) for v in range(vectors)]
     lines = [
@@ -195,7 +215,10 @@ def _tile(schedule: Schedule, spec: KernelSpec, vectors: int, at: str) -> str:
     if schedule.chunk:
         lines += ["if (k) {", *(f"  a{f}_{v} = *(const vfu *)(yp + {f} * yplane + {v} * VL);" for f, v in sums), "}"]
     lines += ["for (long e = 0; e < n; e++) {", "  const float *p = xp + ix[e];"]
+    lines += ["  const float *next = xp + ix[e + 1];"] if fetch else []
     for u in range(unroll):
+        if fetch:
+            lines += [f"  __builtin_prefetch(next + {u} * xplane + {v} * VL);" for v in range(vectors + 1)]
         lines += [f"  {line}" for line in _products(filters, vectors, f"w[{u * filters} + {{}}]")]
         lines += ["  p += xplane;"] if u + 1 < unroll else []
     lines += [f"  w += {unroll * filters};", "}"]
