@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from compiler.graph import Pair
 from compiler.layout import PLANAR, Buffer
-from compiler.sequence import Call
+from compiler.ordering import Call
 from compiler.spec import CONVOLUTIONS
 from compiler.target import Target
 

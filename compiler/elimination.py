@@ -32,7 +32,7 @@ def minimise(factors: Sequence[Factor], sizes: Mapping[str, int]) -> dict[str, i
         scopes = {name: {v for f in left if name in f.variables for v in f.variables} for name in waiting}
         chosen = min(waiting, key=lambda name: len(scopes[name]))
         waiting.remove(chosen)
-        others = tuple(sorted(scopes[chosen] - {chosen}))
+        others = tuple(name for name in sizes if name in scopes[chosen] and name != chosen)
         scope = (chosen, *others)
         total = np.zeros([sizes[name] for name in scope])
         for factor in (f for f in left if chosen in f.variables):

@@ -13,8 +13,8 @@ from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Pool,
 from compiler.kernels import FAMILIES, Code, Operands, Schedule
 from compiler.layout import Buffer
 from compiler.memory import Lifetime, largest_live_set, plan_memory
+from compiler.ordering import Call, sequence, user_input, user_output
 from compiler.select import schedule
-from compiler.sequence import Call, sequence, user_input, user_output
 from compiler.spec import KernelSpec
 from compiler.structure import structure_of
 from compiler.target import Target

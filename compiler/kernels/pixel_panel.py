@@ -1,10 +1,10 @@
 """Pixel-panel kernels: for single weights and per-kernel patterns, where every product needs a vector of its own.
 
 A load across two cache lines costs two, and a kernel that does little else is half as fast. So a tile of rows x one
-vector of pixels is first copied out of some input planes, once for each horizontal kernel position, so that every vector
-that a product can want starts a cache line, and all of them stay in the first-level cache. Filters then run over their
-lists of kept weights. Kernels with a pattern take four products an entry, and load a row once for all positions of a
-column that it meets. The sums of these planes are kept until the next planes have been copied.
+vector of pixels is first copied out of some input planes, once for each horizontal kernel position, so that every
+vector that a product can want starts a cache line, and all of them stay in the first-level cache. Filters then run over
+their lists of kept weights. Kernels with a pattern take four products an entry, and load a row once for all positions
+of a column that it meets. The sums are kept until the next planes have been copied.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from compiler.kernels.base import (
 )
 from compiler.kernels.epilogue import apply
 from compiler.kernels.pixel_vector import pack_chunks
-from compiler.kernels.products import Indices
+from compiler.kernels.products import Indices, streaming_cycles
 from compiler.layout import PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
@@ -117,6 +117,8 @@ class PixelPanel(Family):
         tile = spec.out_channels * (entries * an_entry + chunks * (LIST_CYCLES + SUM_CYCLES * panel.vectors + 4 * taps))
         tile += COPY_CYCLES * channels * panel.copies * panel.height
         cols = target.vector // panel.rows
+        tiles = -(-height // (panel.vectors * panel.rows)) * -(-width // cols)
+        weight_bytes = 4.0 * entries * spec.out_channels * (taps + 1)
         return Schedule(
             "pixel_panel",
             "sparse",
@@ -127,8 +129,8 @@ class PixelPanel(Family):
             unroll=taps,
             chunk=chunk if chunks > 1 else 0,
             entries=entries,
-            cycles=-(-height // (panel.vectors * panel.rows)) * -(-width // cols) * tile,
-            bytes=activation_bytes(spec) + 4.0 * entries * spec.out_channels * (taps + 1),
+            cycles=tiles * tile + streaming_cycles(weight_bytes, tiles),
+            bytes=activation_bytes(spec) + weight_bytes,
         )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:

@@ -25,7 +25,7 @@ from compiler.kernels.base import (
     split,
 )
 from compiler.kernels.epilogue import apply
-from compiler.kernels.products import FMA_LATENCY, Indices, kept_share, pack_entries
+from compiler.kernels.products import FMA_LATENCY, Indices, kept_share, pack_entries, streaming_cycles
 from compiler.layout import LINE, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
@@ -84,6 +84,8 @@ class PixelVector(Family):
                 per_entry = unroll * max(filters * vectors / 2, load * vectors + filters / 2, FMA_LATENCY) + 2.0
                 chunks, sums = -(-channels // chunk), filters * vectors
                 tile = entries * per_entry + chunks * LIST_CYCLES
+                outside = chunks == 1 and weight_bytes > OUTSIDE_BYTES
+                streamed = streaming_cycles(weight_bytes, 1 if outside else -(-total // vectors))
                 tile += STORE_CYCLES * sums + PART_CYCLES * sums * (chunks - 1)
                 yield Schedule(
                     "pixel_vector",
@@ -93,9 +95,9 @@ class PixelVector(Family):
                     cols=vectors * target.vector,
                     chunk=chunk if chunks > 1 else 0,
                     unroll=unroll,
-                    blocks_outside=chunks == 1 and weight_bytes > OUTSIDE_BYTES,
+                    blocks_outside=outside,
                     entries=entries,
-                    cycles=blocks * tile * total / vectors,
+                    cycles=blocks * tile * total / vectors + streamed,
                     bytes=activation_bytes(spec) + weight_bytes,
                 )
 
