@@ -28,11 +28,19 @@ def minimise(factors: Sequence[Factor], sizes: Mapping[str, int]) -> dict[str, i
     left = list(factors)
     undo: list[tuple[str, tuple[str, ...], npt.NDArray[np.intp]]] = []
     waiting = list(sizes)
+    place = {name: index for index, name in enumerate(sizes)}
+    near: dict[str, set[str]] = {name: set() for name in sizes}
+    for factor in factors:
+        for name in factor.variables:
+            near[name].update(factor.variables)
+            near[name].discard(name)
     while waiting:
-        scopes = {name: {v for f in left if name in f.variables for v in f.variables} for name in waiting}
-        chosen = min(waiting, key=lambda name: len(scopes[name]))
+        chosen = min(waiting, key=lambda name: len(near[name]))
         waiting.remove(chosen)
-        others = tuple(name for name in sizes if name in scopes[chosen] and name != chosen)
+        others = tuple(sorted(near.pop(chosen), key=place.__getitem__))
+        for name in others:
+            near[name].update(others)
+            near[name] -= {name, chosen}
         scope = (chosen, *others)
         total = np.zeros([sizes[name] for name in scope])
         for factor in (f for f in left if chosen in f.variables):

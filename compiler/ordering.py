@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from compiler.elimination import Factor, minimise
+from compiler.elimination import Factor, Table, minimise
 from compiler.errors import UnsupportedOperator
 from compiler.graph import Shape
 from compiler.layout import BLOCKED, LAYOUTS, PLANAR
@@ -96,6 +96,7 @@ def _options(spec: KernelSpec, target: Target, free: bool) -> tuple[_Option, ...
     return tuple(found) or (_Option(BLOCKED, BLOCKED, schedule(spec, target).cycles),)
 
 
+@lru_cache(maxsize=65536)
 def _moving(op: str, shape: Shape, reads: str = BLOCKED, writes: str = BLOCKED) -> KernelSpec:
     """The spec of a `pack`, `unpack` or `convert`."""
     channels, height, width = shape
@@ -122,47 +123,60 @@ def _choose_states(
             wanted[call.inputs[0]].add(option.reads)
             for tensor in (*call.inputs[1:], call.output):
                 wanted[tensor].add(option.writes)
-    domains = {name: [s for s in STATES if set(s) <= layouts] for name, layouts in wanted.items()}
-
-    def cost(spec: KernelSpec) -> float:
-        return schedule(spec, target).cycles
-
+    domains = {name: tuple(s for s in STATES if set(s) <= layouts) for name, layouts in wanted.items()}
     factors = []
     for name, shape in inputs.items():
-        packs = {layout: cost(_moving("pack", shape, writes=layout)) for layout in LAYOUTS}
+        packs = {layout: _cycles("pack", shape, BLOCKED, layout, target) for layout in LAYOUTS}
         factors.append(Factor((name,), np.array([sum(packs[layout] for layout in s) for s in domains[name]])))
     for name in outputs:
-        unpacks = {layout: cost(_moving("unpack", shapes[name], reads=layout)) for layout in LAYOUTS}
+        unpacks = {layout: _cycles("unpack", shapes[name], layout, BLOCKED, target) for layout in LAYOUTS}
         factors.append(Factor((name,), np.array([min(unpacks[layout] for layout in s) for s in domains[name]])))
     for call, offered in zip(calls, options, strict=True):
-        other = {BLOCKED: PLANAR, PLANAR: BLOCKED}
-        copies = {
-            layout: cost(_moving("convert", shapes[call.output], layout, other[layout]))
-            for layout in LAYOUTS
-            if len(domains[call.output]) > 1
-        }
+        shape = shapes[call.output]
+        copies = (
+            _cycles("convert", shape, BLOCKED, PLANAR, target),
+            _cycles("convert", shape, PLANAR, BLOCKED, target),
+        )
         names = tuple(dict.fromkeys((*call.inputs, call.output)))
-        table = np.full([len(domains[name]) for name in names], np.inf)
-        for index in np.ndindex(*table.shape):
-            states = {name: domains[name][i] for name, i in zip(names, index, strict=True)}
-            table[index] = min(
-                (
-                    option.cycles + (copies[option.writes] if len(states[call.output]) > 1 else 0.0)
-                    for option in offered
-                    if _serves(option, call, states)
-                ),
-                default=np.inf,
-            )
-        factors.append(Factor(names, table))
+        operands = tuple(names.index(name) for name in (*call.inputs, call.output))
+        factors.append(Factor(names, _table(offered, operands, tuple(domains[name] for name in names), copies)))
     chosen = minimise(factors, {name: len(domain) for name, domain in domains.items()})
     return {name: domains[name][index] for name, index in chosen.items()}
 
 
-def _serves(option: _Option, call: Call, states: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether the inputs are there as the option reads them, and the output may be as it writes it."""
-    return option.reads in states[call.inputs[0]] and all(
-        option.writes in states[name] for name in (*call.inputs[1:], call.output)
-    )
+@lru_cache(maxsize=65536)
+def _cycles(op: str, shape: Shape, reads: str, writes: str, target: Target) -> float:
+    return schedule(_moving(op, shape, reads, writes), target).cycles
+
+
+@lru_cache(maxsize=65536)
+def _table(
+    offered: tuple[_Option, ...],
+    operands: tuple[int, ...],
+    domains: tuple[tuple[tuple[str, ...], ...], ...],
+    copies: tuple[float, float],
+) -> Table:
+    """Cycles of a call for every state of its tensors, the conversion of its output included if it is to be had twice.
+
+    Args:
+        operands: number of the tensor that each input, and last the output, is.
+        domains: states of each tensor.
+        copies: cycles of converting the output from blocks, and from planes.
+    """
+    table = np.full([len(domain) for domain in domains], np.inf)
+    for index in np.ndindex(*table.shape):
+        states = [domain[i] for domain, i in zip(domains, index, strict=True)]
+        wanted = [states[operand] for operand in operands]
+        for option in offered:
+            if _serves(option, wanted):
+                copied = copies[LAYOUTS.index(option.writes)] if len(wanted[-1]) > 1 else 0.0
+                table[index] = min(table[index], option.cycles + copied)
+    return table
+
+
+def _serves(option: _Option, states: Sequence[tuple[str, ...]]) -> bool:
+    """Whether the first tensor is there as the option reads it, and the others are, or may be, as it writes."""
+    return option.reads in states[0] and all(option.writes in state for state in states[1:])
 
 
 @dataclass(frozen=True)
@@ -194,7 +208,8 @@ class _Writer:
         for call, offered in zip(calls, options, strict=True):
             for tensor in call.inputs:
                 yield from pack(tensor)
-            option = min((o for o in offered if _serves(o, call, self.states)), key=lambda o: o.cycles)
+            wanted = [self.states[name] for name in (*call.inputs, call.output)]
+            option = min((o for o in offered if _serves(o, wanted)), key=lambda o: o.cycles)
             spec = replace(call.spec, reads=option.reads, writes=option.writes)
             residual = tuple(version(tensor, option.writes) for tensor in call.inputs[1:])
             native[call.output] = option.writes
