@@ -57,7 +57,8 @@ def contenders(spec: KernelSpec, target: Target, count: int) -> list[Schedule]:
     ranked = sorted(offers(spec, target), key=lambda offer: offer.cycles)
     kinds: dict[tuple[object, ...], Schedule] = {}
     for offer in ranked:
-        kinds.setdefault((offer.family, offer.form, offer.filters, offer.vectors, offer.rows == 1), offer)
+        chunked = (offer.unroll, offer.chunk) if offer.filters else ()
+        kinds.setdefault((offer.family, offer.form, offer.filters, chunked, offer.vectors, offer.rows == 1), offer)
     chosen = [offer for offer in kinds.values() if offer.cycles < 2 * ranked[0].cycles][:count]
     best = ranked[0]
     if best.family in LOOP_ORDERED and best.entries * best.unroll * target.vector * best.vectors > SMALL_WEIGHTS:

@@ -30,18 +30,14 @@ from compiler.kernels.base import (
 )
 from compiler.kernels.epilogue import apply
 from compiler.kernels.pixel_vector import pack_chunks
-from compiler.kernels.products import Indices, streaming_cycles
+from compiler.kernels.products import FMA_LATENCY, Indices, streaming_cycles
 from compiler.layout import PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 from pruning.schemes.pattern import LIBRARY, Pattern
 
-NEAR_BYTES = 26_000
-"""Panels of so many bytes stay in the first-level cache."""
-PATTERN_BYTES = 60_000
-"""Patterns load less, and want lists long enough to pay."""
-NEAR_LOAD, FAR_LOAD = 0.6, 1.1
-"""Cycles of an aligned vector load, from the first-level cache and from the second."""
+LOAD_CYCLES = ((26_000, 0.6), (60_000, 0.88), (120_000, 1.1))
+"""Bytes of a panel, and cycles of an aligned vector load from it: it leaves the first-level cache bit by bit."""
 COPY_CYCLES = 2.0
 LIST_CYCLES = 20.0
 """A list of entries ends where the processor does not expect it."""
@@ -104,15 +100,15 @@ class PixelPanel(Family):
             for vectors in sorted({split(down, longest)[0] for longest in range(1, most + 1)}):
                 panel = Panel(spec.kernel, spec.dilation, vectors, rows)
                 a_plane = 4 * target.vector * panel.copies * panel.height
-                for size in (NEAR_BYTES, PATTERN_BYTES) if taps > 1 else (NEAR_BYTES,):
+                for size, load in LOAD_CYCLES if taps > 1 else LOAD_CYCLES[:1]:
                     chunk = split(spec.in_channels, max(1, size // a_plane))[0]
-                    yield self._tiled(spec, target, panel, taps, chunk, NEAR_LOAD if size == NEAR_BYTES else FAR_LOAD)
+                    yield self._tiled(spec, target, panel, taps, chunk, load)
 
     def _tiled(self, spec: KernelSpec, target: Target, panel: Panel, taps: int, chunk: int, load: float) -> Schedule:
         channels, (height, width) = spec.in_channels, spec.out_size
         entries = channels * spec.kernel[0] * spec.kernel[1] / spec.sparsity.rate / taps
         loads = panel.vectors if taps == 1 else sum(len(_meetings(panel, p)) for p in LIBRARY) / len(LIBRARY)
-        an_entry = max(panel.vectors * taps / 2, load * loads) + 0.5 + taps
+        an_entry = max(max(panel.vectors * taps / 2, load * loads) + 0.5 + taps, taps * FMA_LATENCY + 1.0)
         chunks = -(-channels // chunk)
         tile = spec.out_channels * (entries * an_entry + chunks * (LIST_CYCLES + SUM_CYCLES * panel.vectors + 4 * taps))
         tile += COPY_CYCLES * channels * panel.copies * panel.height
