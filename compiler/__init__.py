@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compiler.errors import CompilerError
     from compiler.kernels import Schedule
     from compiler.onnx_export import OnnxReport, export_onnx
+    from compiler.ordering import Call, sequence
     from compiler.runtime import Timing, pinned
     from compiler.select import schedule
     from compiler.spec import KernelSpec
@@ -29,6 +30,7 @@ _HOMES = {
     "onnx_export": ("OnnxReport", "export_onnx"),
     "runtime": ("Timing", "pinned"),
     "select": ("schedule",),
+    "ordering": ("Call", "sequence"),
     "spec": ("KernelSpec",),
     "structure": ("structure_of",),
     "target": ("Target", "find_target", "local_target"),
@@ -37,6 +39,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Call",
     "CompiledModel",
     "CompilerError",
     "KernelSpec",
@@ -55,6 +58,7 @@ __all__ = [
     "local_target",
     "pinned",
     "schedule",
+    "sequence",
     "structure_of",
 ]
 

@@ -13,8 +13,23 @@ from compiler.capture import capture
 from compiler.compiled import CompiledModel
 from compiler.emit import constants, driver, kernel_codes
 from compiler.errors import UnsupportedThreads
-from compiler.graph import Activation, Add, Array, Conv, GlobalPool, Graph, Node, Op, Pool, Resample, Scale, Shape
+from compiler.graph import (
+    Activation,
+    Add,
+    Array,
+    Conv,
+    GlobalPool,
+    Graph,
+    Node,
+    Op,
+    Pool,
+    Relayout,
+    Resample,
+    Scale,
+    Shape,
+)
 from compiler.kernels.epilogue import header
+from compiler.layout import BLOCKED
 from compiler.listing import Listing
 from compiler.passes import PASSES
 from compiler.plan import Plan, Step, make_plan
@@ -106,6 +121,7 @@ def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", s
     inputs: dict[str, Shape] = {}
     weights: dict[str, Array] = {}
     nodes: list[Node] = []
+    layouts: dict[str, tuple[str, str]] = {}
     outputs: list[str] = []
     for index, spec in enumerate(specs):
         op = _op_of(spec, f"w{index}", weights, generator)
@@ -118,10 +134,14 @@ def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", s
         if spec.op == "unpack":
             outputs.append(f"y{index}")
         nodes.append(Node(f"y{index}", op, tuple(operands), (spec.out_channels, *spec.out_size), f"spec{index}"))
+        layouts[f"y{index}"] = {
+            "pack": (spec.writes, BLOCKED),
+            "unpack": (spec.reads, spec.reads),
+        }.get(spec.op, (spec.reads, spec.writes))
     outputs = outputs or [nodes[-1].name]
     shapes = {node.name: node.shape for node in nodes}
     graph = Graph(inputs, tuple(nodes), tuple(outputs), tuple(shapes[name] for name in outputs), weights)
-    plan = make_plan(graph, find_target(device))
+    plan = make_plan(graph, find_target(device), layouts=layouts)
     wanted = {_layer_of(spec, index): index for index, spec in enumerate(specs)}
     rows = {at: wanted[key] for at, step in enumerate(plan.steps) if (key := (step.spec.op, step.layer)) in wanted}
     return build(plan, rows)
@@ -135,9 +155,9 @@ def _layer_of(spec: KernelSpec, index: int) -> tuple[str, str]:
 def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: torch.Generator) -> Op:
     """The operator of a spec, its random weights added to `weights`.
 
-    A layout change is no operator: a 1x1 convolution reads what `pack` wrote, a ReLU writes what `unpack` reads.
+    Where the user's arrays are moved, a 1x1 convolution reads what `pack` wrote, or writes what `unpack` reads.
     """
-    if spec.op == "pack":
+    if spec.op in ("pack", "unpack"):
         weights[name] = torch.randn(spec.in_channels, spec.in_channels, 1, 1, generator=generator).numpy()
         return Conv(name)
     if spec.op in CONVOLUTIONS:
@@ -154,6 +174,6 @@ def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: to
         "scale": Scale(spec.epilogue),
         "resample": Resample(spec.stride),
         "activation": Activation("".join(spec.epilogue)),
-        "unpack": Activation("relu"),
+        "convert": Relayout(),
     }
     return simple[spec.op]

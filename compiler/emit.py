@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compiler.kernels.base import ALIGNMENT, Code, signature
+from compiler.kernels.base import ALIGNMENT, FAMILIES, Code, signature
+from compiler.layout import Buffer
 from compiler.plan import Plan, Step, scratch_name
 
 _PRELUDE = """
@@ -20,6 +21,18 @@ static void npas_halo(float *x, long blocks, long height, long row, long top, lo
     for (long i = 0; i + 1 < height; i++)
       memset(x + (top + i + 1) * row - side, 0, sizeof(float) * 2 * side);
     memset(x + (top + height) * row - side, 0, sizeof(float) * (top * row + side));
+  }
+}
+
+static void npas_halo_of_planes(float *x, long planes, long plane, long height, long width, long row, long top,
+  long side, long columns)
+{
+  for (long p = 0; p < planes; p++, x += plane) {
+    const long first = top * row + side, last = first + (height - 1) * row + width;
+    memset(x, 0, sizeof(float) * first);
+    if (columns) for (long i = 0; i + 1 < height; i++)
+      for (long j = width; j < row; j++) x[first + i * row + j] = 0.0f;
+    memset(x + last, 0, sizeof(float) * (top * row + row - width));
   }
 }
 """
@@ -71,11 +84,19 @@ def _call(plan: Plan, step: Step, index: int, constants_at: int) -> str:
     text = ""
     buffer = plan.buffers.get(step.writes)
     if buffer is not None and buffer.halo != (0, 0):
-        top, side = buffer.halo[0], buffer.halo[1] * buffer.lanes
-        halo = f"{buffer.blocks}, {buffer.height}, {buffer.row}, {top}, {side}"
-        text += f"  npas_halo({address(step.writes)}, {halo});\n"
+        text += f"  {_clear_halo(buffer, step, address(step.writes))}\n"
     residual = address(step.reads[1]) if len(step.reads) > 1 else "0"
     scratch = f"arena + {plan.offsets[scratch_name(index)]}" if step.scratch else "0"
     pointers = f"{address(step.reads[0])}, {address(step.writes)}, {residual}"
     text += f"  {step.code.name}({pointers}, constants + {constants_at}, d{index}, {scratch});  /* {step.layer} */\n"
     return f"{text}  if (stamps) stamps[{index + 1}] = npas_now();\n"
+
+
+def _clear_halo(buffer: Buffer, step: Step, address: str) -> str:
+    """The call that makes the halo of a step's output zero, but for what the step itself clears."""
+    top, side = buffer.halo[0], buffer.halo[1] * buffer.lanes
+    if not buffer.planar:
+        return f"npas_halo({address}, {buffer.blocks}, {buffer.height}, {buffer.row}, {top}, {side});"
+    columns = int(not FAMILIES[step.schedule.family].clears_columns)
+    size = f"{buffer.height}, {buffer.width}, {buffer.row}"
+    return f"npas_halo_of_planes({address}, {buffer.blocks}, {buffer.plane}, {size}, {top}, {side}, {columns});"

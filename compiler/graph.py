@@ -93,6 +93,11 @@ class GlobalPool(Op):
 
 
 @dataclass(frozen=True)
+class Relayout(Op):
+    """The same tensor in another layout."""
+
+
+@dataclass(frozen=True)
 class Flatten(Op):
     """(C, H, W) to (C * H * W, 1, 1) in torch's order."""
 

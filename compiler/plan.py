@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compiler.buffers import make_buffers
 from compiler.errors import UnsupportedOperator
-from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Pool, Resample, Scale, Shape
+from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Pool, Relayout, Resample, Scale, Shape
 from compiler.kernels import FAMILIES, Code, Operands, Schedule
-from compiler.kernels.filter_vector import PLANAR_CHANNELS
 from compiler.layout import Buffer
 from compiler.memory import Lifetime, largest_live_set, plan_memory
+from compiler.ordering import Call, sequence, user_input, user_output
 from compiler.select import schedule
 from compiler.spec import KernelSpec
 from compiler.structure import structure_of
@@ -69,32 +70,34 @@ class Plan:
     live: int
 
 
-def user_input(index: int) -> str:
-    """Name of the user's input array in a step's `reads`."""
-    return f"in[{index}]"
-
-
-def user_output(index: int) -> str:
-    """Name of the user's output array in a step's `writes`."""
-    return f"out[{index}]"
-
-
 def scratch_name(step: int) -> str:
     """Name of a step's working memory among the plan's offsets."""
     return f"scratch[{step}]"
 
 
-def make_plan(graph: Graph, target: Target, threads: int = 1, choose: Choose = schedule) -> Plan:
-    """Choose a kernel and buffers for every node of `graph`, after all passes.
+def make_plan(
+    graph: Graph,
+    target: Target,
+    threads: int = 1,
+    choose: Choose = schedule,
+    layouts: Mapping[str, tuple[str, str]] | None = None,
+) -> Plan:
+    """Choose layouts, a kernel and buffers for every node of `graph`, after all passes.
 
     Args:
         choose: the schedule of a spec on a target.
+        layouts: of what each node reads and writes; by default those that cost least.
 
     Raises:
         UnsupportedOperator: if a node has no kernel.
     """
-    buffers = _buffers(graph, target)
-    steps = tuple(_Planner(graph, buffers, target, threads, choose).steps())
+    calls = [_call(node, graph, threads, layouts) for node in graph.nodes]
+    ordered = sequence(calls, graph.inputs, graph.outputs, target, free=layouts is None)
+    buffers = make_buffers(ordered, target)
+    outside = {user_input(index): Buffer(*shape, lanes=1) for index, shape in enumerate(graph.inputs.values())}
+    outside |= {user_output(index): Buffer(*graph.shape_of(name), lanes=1) for index, name in enumerate(graph.outputs)}
+    planner = _Planner(graph, buffers | outside, target, choose)
+    steps = tuple(planner.step(call) for call in ordered)
     lives: dict[str, Lifetime] = {}
     for index, step in enumerate(steps):
         for name in (step.writes, *step.reads):
@@ -112,20 +115,12 @@ def _torch_shape(shape: Shape) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _buffers(graph: Graph, target: Target) -> dict[str, Buffer]:
-    readers = graph.consumers()
-    buffers = {}
-    for name in (*graph.inputs, *(node.name for node in graph.nodes)):
-        shape = graph.shape_of(name)
-        convolutions = [node.op for node in readers[name] if isinstance(node.op, Conv) and node.inputs[0] == name]
-        halo = (
-            max((op.padding[0] for op in convolutions), default=0),
-            max((op.padding[1] for op in convolutions), default=0),
-        )
-        only_convolved = len(convolutions) == len(readers[name]) and all(op.groups == 1 for op in convolutions)
-        planar = name in graph.inputs and only_convolved and shape[0] <= PLANAR_CHANNELS and name not in graph.outputs
-        buffers[name] = Buffer(*shape, lanes=1 if planar else target.vector, halo=halo)
-    return buffers
+def _call(node: Node, graph: Graph, threads: int, layouts: Mapping[str, tuple[str, str]] | None) -> Call:
+    spec = replace(_spec(node, graph), threads=threads)
+    if layouts is not None:
+        reads, writes = layouts[node.name]
+        spec = replace(spec, reads=reads, writes=writes)
+    return Call(node.path or node.name, spec, node.inputs, node.name)
 
 
 @dataclass(frozen=True)
@@ -133,55 +128,33 @@ class _Planner:
     """What is fixed while the steps are made."""
 
     graph: Graph
-    buffers: dict[str, Buffer]
+    buffers: Mapping[str, Buffer]
     target: Target
-    threads: int
     choose: Choose
 
-    def steps(self) -> Iterator[Step]:
-        """The kernels in execution order; an input is packed just before it is first read."""
-        packed: set[str] = set()
-        order = {name: index for index, name in enumerate(self.graph.inputs)}
-
-        def pack(tensors: Iterable[str]) -> Iterator[Step]:
-            for tensor in tensors:
-                if tensor in order and tensor not in packed:
-                    packed.add(tensor)
-                    yield self._convert("pack", tensor, user_input(order[tensor]), tensor)
-
-        for node in self.graph.nodes:
-            yield from pack(node.inputs)
-            yield self._step(node)
-        for index, tensor in enumerate(self.graph.outputs):
-            yield from pack([tensor])
-            yield self._convert("unpack", tensor, tensor, user_output(index))
-
-    def _convert(self, op: str, tensor: str, reads: str, writes: str) -> Step:
-        buffer = self.buffers[tensor]
-        spec = KernelSpec(op, buffer.channels, buffer.channels, buffer.height, buffer.width)
-        return self._make(tensor, spec, Operands(buffer, buffer), (reads,), writes)
-
-    def _step(self, node: Node) -> Step:
-        spec = replace(_spec(node, self.graph), threads=self.threads)
-        use = Operands(self.buffers[node.inputs[0]], self.buffers[node.name])
-        if len(node.inputs) > 1:
-            use = replace(use, r=self.buffers[node.inputs[1]])
-        if isinstance(node.op, Conv):
-            constants = self.graph.constants
-            weight = constants[node.op.weight]
-            bias = np.zeros(len(weight), np.float32) if node.op.bias is None else constants[node.op.bias]
-            use = replace(use, weight=weight, bias=bias)
-        if isinstance(node.op, Resample):
-            use = replace(use, first_channel=node.op.before)
-        return self._make(node.path or node.name, spec, use, node.inputs, node.name)
-
-    def _make(self, layer: str, spec: KernelSpec, use: Operands, reads: tuple[str, ...], writes: str) -> Step:
-        chosen = self.choose(spec, self.target)
+    def step(self, call: Call) -> Step:
+        """The code and the data of a call."""
+        chosen = self.choose(call.spec, self.target)
         family = FAMILIES[chosen.family]
-        code = family.code(spec, chosen, use, self.target)
-        dims, constants = family.data(spec, chosen, use)
-        scratch = family.scratch(spec, chosen, use)
-        return Step(layer, spec, chosen, code, tuple(dims), constants, reads, writes, scratch)
+        use = self._operands(call)
+        code = family.code(call.spec, chosen, use, self.target)
+        dims, constants = family.data(call.spec, chosen, use)
+        scratch = family.scratch(call.spec, chosen, use)
+        return Step(call.layer, call.spec, chosen, code, tuple(dims), constants, call.inputs, call.output, scratch)
+
+    def _operands(self, call: Call) -> Operands:
+        use = Operands(self.buffers[call.inputs[0]], self.buffers[call.output])
+        if len(call.inputs) > 1:
+            use = replace(use, r=self.buffers[call.inputs[1]])
+        op = next((node.op for node in self.graph.nodes if node.name == call.output), None)
+        if isinstance(op, Conv):
+            constants = self.graph.constants
+            weight = constants[op.weight]
+            bias = np.zeros(len(weight), np.float32) if op.bias is None else constants[op.bias]
+            use = replace(use, weight=weight, bias=bias)
+        if isinstance(op, Resample):
+            use = replace(use, first_channel=op.before)
+        return use
 
 
 def _spec(node: Node, graph: Graph) -> KernelSpec:
@@ -216,6 +189,8 @@ def _spec(node: Node, graph: Graph) -> KernelSpec:
             return KernelSpec("scale", channels, channels, height, width, epilogue=op.epilogue)
         case Resample():
             return KernelSpec("resample", channels, node.shape[0], height, width, stride=op.stride)
+        case Relayout():
+            return KernelSpec("convert", channels, channels, height, width)
         case Activation():
             return KernelSpec("activation", channels, channels, height, width, epilogue=(op.kind,))
         case _:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from compiler.errors import UnsupportedOperator
 from compiler.kernels import FAMILIES, FAMILIES_OF, Schedule
+from compiler.layout import BLOCKED
 from compiler.spec import KernelSpec
 from compiler.target import Target
 from pruning import Sparsity
@@ -28,7 +29,9 @@ def offers(spec: KernelSpec, target: Target) -> list[Schedule]:
     Raises:
         UnsupportedOperator: if there is none.
     """
-    found = [offer for name in FAMILIES_OF[spec.op] for offer in FAMILIES[name].candidates(spec, target)]
+    layouts = spec.reads, spec.writes
+    families = [FAMILIES[name] for name in FAMILIES_OF[spec.op] if layouts in FAMILIES[name].layouts]
+    found = [offer for family in families for offer in family.candidates(spec, target)]
     if not found:
         raise UnsupportedOperator(f"no kernel family computes {spec}")
     return found
@@ -39,7 +42,7 @@ def explained(spec: KernelSpec, chosen: Schedule, target: Target) -> Schedule:
     if spec.sparsity.rate == 1:
         return chosen
     if chosen.form == "sparse":
-        dense = schedule(replace(spec, sparsity=Sparsity()), target)
+        dense = schedule(replace(spec, sparsity=Sparsity(), reads=BLOCKED, writes=BLOCKED), target)
         gain = dense.cycles / chosen.cycles
         return replace(chosen, why=f"skips zeros: {gain:.2f}x fewer cycles than the best dense kernel ({dense.family})")
     return replace(chosen, why=f"skipping the zeros of {spec.sparsity} would cost more than computing them")
@@ -54,7 +57,8 @@ def contenders(spec: KernelSpec, target: Target, count: int) -> list[Schedule]:
     ranked = sorted(offers(spec, target), key=lambda offer: offer.cycles)
     kinds: dict[tuple[object, ...], Schedule] = {}
     for offer in ranked:
-        kinds.setdefault((offer.family, offer.form, offer.vectors, offer.rows == 1), offer)
+        chunked = (offer.unroll, offer.chunk) if offer.filters else ()
+        kinds.setdefault((offer.family, offer.form, offer.filters, chunked, offer.vectors, offer.rows == 1), offer)
     chosen = [offer for offer in kinds.values() if offer.cycles < 2 * ranked[0].cycles][:count]
     best = ranked[0]
     if best.family in LOOP_ORDERED and best.entries * best.unroll * target.vector * best.vectors > SMALL_WEIGHTS:

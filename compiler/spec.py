@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from compiler.layout import BLOCKED
 from pruning import Sparsity
 
 CONVOLUTIONS = frozenset({"conv", "depthwise", "linear"})
@@ -19,7 +20,7 @@ class KernelSpec:
 
     Attributes:
         op: `conv`, `depthwise`, `linear`, `max_pool`, `avg_pool`, `global_pool`, `add`, `scale`, `activation`,
-            `resample`, `pack` (NCHW to blocked) or `unpack` (blocked to NCHW).
+            `resample`, `pack` (from the user's NCHW), `unpack` (to it) or `convert` (from layout to layout).
         in_channels, out_channels: channels read and written.
         height, width: spatial size of the input.
         kernel, stride, padding, dilation: (vertical, horizontal).
@@ -28,6 +29,8 @@ class KernelSpec:
         sparsity: of the weights, at the *effective* rate groups / kept groups (see `with_sparsity`).
         threads: number of threads that share the work.
         dtype: element type.
+        reads, writes: layout of the input and of the output, `blocked` or `planar`; a residual lies like the output.
+            What the user hands over or is handed back is NCHW whatever they say.
     """
 
     op: str
@@ -44,6 +47,8 @@ class KernelSpec:
     sparsity: Sparsity = field(default_factory=Sparsity)
     threads: int = 1
     dtype: str = "float32"
+    reads: str = BLOCKED
+    writes: str = BLOCKED
 
     @cached_property
     def out_size(self) -> tuple[int, int]:
@@ -109,6 +114,8 @@ class KernelSpec:
             "rate": self.sparsity.rate,
             "threads": self.threads,
             "dtype": self.dtype,
+            "reads": self.reads,
+            "writes": self.writes,
         }
 
     @classmethod
@@ -129,4 +136,6 @@ class KernelSpec:
             sparsity=Sparsity(str(row["scheme"]), float(row["rate"])),
             threads=int(row["threads"]),
             dtype=str(row["dtype"]),
+            reads=str(row.get("reads", BLOCKED)),
+            writes=str(row.get("writes", BLOCKED)),
         )

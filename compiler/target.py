@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from compiler.errors import UnknownTarget
@@ -41,6 +42,7 @@ NEON = Target("aarch64_neon", 4, 32, 24, (), keep="w")
 TARGETS = {target.name: target for target in (AVX512, AVX2, SSE, NEON)}
 
 
+@cache
 def local_target() -> Target:
     """The widest target that this processor can run."""
     if platform.machine() in ("aarch64", "arm64"):

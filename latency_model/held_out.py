@@ -12,10 +12,14 @@ OPERATIONS = frozenset({"conv", "depthwise"})
 """Only these come in enough variety to spare some. A classifier or a layout change is the same in every network of a
 space: held out, it could never be learned."""
 
+UNNAMED = {"reads": "blocked", "writes": "blocked"}
+"""Values that a kernel had before it said so: they leave its position where it was."""
+
 
 def position(spec: KernelSpec) -> float:
     """A fixed, evenly distributed number in [0, 1) for each kernel."""
-    text = json.dumps(spec.to_dict(), sort_keys=True)
+    described = {key: value for key, value in spec.to_dict().items() if value != UNNAMED.get(key)}
+    text = json.dumps(described, sort_keys=True)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 

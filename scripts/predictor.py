@@ -28,7 +28,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     table = KernelStore(run_dir / "kernels.parquet").table(device.environment().fingerprint)
     predictor = LatencyPredictor.fit(table, device, seed=config.seed)
     networks: list[dict[str, Any]] = read_json(run_dir / "networks.json")
-    specs = [kernel_specs(space, Candidate.from_json(row["candidate"])) for row in networks]
+    specs = [kernel_specs(space, Candidate.from_json(row["candidate"]), device.target) for row in networks]
     held_out = [index % _JUDGES == 0 for index in range(len(networks))]
     fitted = [index for index, held in enumerate(held_out) if not held]
     predictor.fit_networks([specs[i] for i in fitted], [networks[i]["measured_ms"] for i in fitted])

@@ -75,7 +75,7 @@ def _profile_kernels(config: DictConfig, space: SearchSpace, device: Device, pat
     rng = np.random.default_rng(config.seed)
     candidates = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(_POOL))]
     selection = choose_kernels(
-        with_relatives(spec for candidate in candidates for spec in kernel_specs(space, candidate)),
+        with_relatives(spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target)),
         device.target,
         train=config.profile.kernels,
         held_out=config.profile.held_out,

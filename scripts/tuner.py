@@ -103,7 +103,7 @@ class Tuner:
         pictures = (images for images, _ in batches(self.data.train, self.recipe.batch_size))
         recalibrate_batch_norm(network, pictures)
         network.eval().save(folder / "model.safetensors")
-        prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate))
+        prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate, self._target))
         write_json(
             folder / "candidate.json",
             {

@@ -6,22 +6,30 @@ from functools import lru_cache
 
 import torch
 
-from compiler import KernelSpec, structure_of
+from compiler import Call, KernelSpec, Target, find_target, sequence, structure_of
 from pruning import Sparsity
 from supernet import Candidate, Layer, SearchSpace
 
 
-def kernel_specs(space: SearchSpace, candidate: Candidate) -> tuple[KernelSpec, ...]:
-    """The kernels of `compile_model(extract(supernet, candidate))`, in execution order, for one image.
+def kernel_specs(space: SearchSpace, candidate: Candidate, device: str | Target = "local") -> tuple[KernelSpec, ...]:
+    """The kernels of `compile_model(extract(supernet, candidate), device)`, in execution order, for one image.
 
     Raises:
         InvalidCandidate: the candidate is not of this space.
     """
     layers = space.layers(candidate)
-    first, last = layers[0], layers[-1]
-    pack = KernelSpec("pack", first.in_channels, first.in_channels, first.size, first.size)
-    unpack = KernelSpec("unpack", last.out_channels, last.out_channels, last.output_size, last.output_size)
-    return (pack, *map(layer_spec, layers), unpack)
+    calls = []
+    tensor = shortcut = "input"
+    site: int | None = None
+    for layer in layers:
+        if layer.site != site:
+            shortcut, site = tensor, layer.site
+        reads = (tensor, shortcut) if layer.residual else (tensor,)
+        calls.append(Call(layer.name, layer_spec(layer), reads, layer.name))
+        tensor = layer.name
+    first = layers[0]
+    inputs = {"input": (first.in_channels, first.size, first.size)}
+    return tuple(call.spec for call in sequence(calls, inputs, [tensor], find_target(device)))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -52,9 +52,11 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
     predictor = LatencyPredictor.load(run_dir / "predictor")
     budget_ms = budget.resolve(_dense_ms(supernet, dataset.input_shape, config["device"], run_dir / DENSE))
 
+    target = Device.from_config(config["device"]).target
+
     @cache
     def latency(candidate: Candidate) -> NetworkPrediction:
-        return predictor.predict_network(kernel_specs(space, candidate))
+        return predictor.predict_network(kernel_specs(space, candidate, target))
 
     search = Search(
         space,

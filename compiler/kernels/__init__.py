@@ -1,6 +1,6 @@
 """Kernel families; importing this package registers them."""
 
-from compiler.kernels import convert, depthwise, elementwise, filter_vector, pool, winograd
+from compiler.kernels import convert, depthwise, elementwise, filter_vector, pixel_panel, pixel_vector, pool, winograd
 from compiler.kernels.base import FAMILIES, FAMILIES_OF, Code, Operands, Schedule
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "depthwise",
     "elementwise",
     "filter_vector",
+    "pixel_panel",
+    "pixel_vector",
     "pool",
     "winograd",
 ]

@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from compiler.graph import Array
-from compiler.layout import Buffer
+from compiler.layout import BLOCKED, Buffer
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -25,9 +26,11 @@ class Schedule:
     Attributes:
         family: which family generates the kernel.
         form: `dense` if zeros are computed like other weights, `sparse` if they are skipped.
-        vectors: vector registers of filters, or of channels, in a tile.
+        vectors: vector registers of filters, of channels or, where `filters` is set, of pixels in a tile.
         rows, cols: output pixels in a tile.
-        chunk: Winograd tiles that are transformed, multiplied and transformed back together.
+        filters: filters in a tile whose vectors run along pixels.
+        chunk: what is worked on together, if not all: Winograd tiles that are transformed, multiplied and transformed
+            back, or input channels that are summed up before the next ones.
         unroll: consecutive input channels that share one index.
         blocks_outside: filter blocks are the outer loop, because the weights exceed the cache.
         entries: expected kept (channel, position) entries of one filter block, `unroll` channels each.
@@ -41,6 +44,7 @@ class Schedule:
     vectors: int = 1
     rows: int = 1
     cols: int = 1
+    filters: int = 0
     chunk: int = 0
     unroll: int = 1
     blocks_outside: bool = False
@@ -51,8 +55,9 @@ class Schedule:
 
     @property
     def tile(self) -> str:
-        """The tile as text: vectors x rows x columns, channels an index, Winograd tiles a chunk."""
-        return f"{self.vectors}v {self.rows}x{self.cols} u{self.unroll}" + (f" c{self.chunk}" if self.chunk else "")
+        """The tile as text: filters, vectors, rows x columns, channels an index, tiles or channels a chunk."""
+        filters, chunk = f"{self.filters}f " if self.filters else "", f" c{self.chunk}" if self.chunk else ""
+        return f"{filters}{self.vectors}v {self.rows}x{self.cols} u{self.unroll}{chunk}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,14 @@ class Operands:
 
 
 class Family(ABC):
-    """A kind of kernel, generated from one description."""
+    """A kind of kernel, generated from one description.
+
+    `layouts` are the pairs (of the input, of the output and the residual) that it can compute. `clears_columns` says
+    that it writes zeros between the rows of an output in planes, as its readers expect.
+    """
+
+    layouts: ClassVar[frozenset[tuple[str, str]]] = frozenset({(BLOCKED, BLOCKED)})
+    clears_columns: ClassVar[bool] = False
 
     @abstractmethod
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:

@@ -1,56 +1,143 @@
-"""Layout changes: NCHW as the user hands it over, to and from blocked buffers."""
+"""Layout changes: between planes, as the user hands them over or as a kernel wants them, and channel blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
+from compiler.layout import LAYOUTS
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
-DIMS = ("channels", "height", "width", "inner0", "irow", "iplane", "ilanes")
+DIMS = ("channels", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yplane")
 
-_BODIES = {
-    "pack": "y[inner0 + ch / ilanes * iplane + i * irow + j * ilanes + ch % ilanes] = "
-    "ch < channels ? x[(ch * height + i) * width + j] : 0.0f;",
-    "unpack": "y[(ch * height + i) * width + j] = "
-    "x[inner0 + ch / ilanes * iplane + i * irow + j * ilanes + ch % ilanes];",
-}
-_ROWS = {
-    "pack": "memcpy(y + inner0 + ch * iplane + i * irow, x + (ch * height + i) * width, sizeof(float) * width);",
-    "unpack": "memcpy(y + (ch * height + i) * width, x + inner0 + ch * iplane + i * irow, sizeof(float) * width);",
-}
-_LAST = {"pack": "(channels + ilanes - 1) / ilanes * ilanes", "unpack": "channels"}
+CALL_CYCLES = 200.0
+FLOATS_A_CYCLE = 2.0
+"""Speed of a transposition, and of a copy, from and to the second-level cache."""
 
 
 class Convert(Family):
-    """`pack` writes a blocked buffer from NCHW, `unpack` does the reverse."""
+    """`pack` reads NCHW, `unpack` writes it, and `convert` changes the layout of a tensor inside the network.
+
+    Planes differ from planes by the distance of rows only, and are copied. Between planes and channel blocks squares of
+    VL channels x VL pixels are transposed in registers.
+    """
+
+    layouts = frozenset(product(LAYOUTS, LAYOUTS))
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        elements = spec.in_channels * spec.height * spec.width
-        yield Schedule("convert", cycles=1.0 * elements + 10, bytes=activation_bytes(spec))
+        if spec.op == "convert" and spec.reads == spec.writes:
+            return
+        moved = -(-spec.in_channels // target.vector) * target.vector * spec.height * spec.width
+        lost = -spec.width % target.vector / target.vector  # the last pixels of a row take longer
+        cycles = CALL_CYCLES + moved / FLOATS_A_CYCLE * (1 + lost)
+        yield Schedule("convert", cycles=cycles, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
+        name, body = _MOVES[use.x.lanes > 1, use.y.lanes > 1]
         source = f"""
-{signature(spec.op)}
+{signature(name)}
 {{
 {prelude(DIMS)}  (void)r; (void)c; (void)s;
-  const long last = {_LAST[spec.op]};
-  if (ilanes == 1) {{
-    for (long ch = 0; ch < channels; ch++) for (long i = 0; i < height; i++)
-      {_ROWS[spec.op]}
-    return;
-  }}
-  for (long ch = 0; ch < last; ch++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++)
-    {_BODIES[spec.op]}
-}}
+{body}}}
 """
-        return Code(spec.op, source)
+        return Code(name, source, _transposition(target.vector) if use.x.lanes != use.y.lanes else "")
 
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
-        inner = use.y if spec.op == "pack" else use.x
-        dims = [spec.in_channels, spec.height, spec.width]
-        return [*dims, inner.offset(0, 0, 0), inner.row, inner.plane, inner.lanes], b""
+        height, width = spec.height, spec.width
+        if all(buffer.row == width * buffer.lanes for buffer in (use.x, use.y)):
+            height, width = 1, height * width
+        dims = [spec.in_channels, height, width]
+        for buffer in (use.x, use.y):
+            dims += [buffer.offset(0, 0, 0), buffer.row, buffer.plane]
+        return dims, b""
+
+
+_COPY = """\
+  for (long ch = 0; ch < channels; ch++) for (long i = 0; i < height; i++)
+    memcpy(y + y0 + ch * yplane + i * yrow, x + x0 + ch * xplane + i * xrow, sizeof(float) * width);
+"""
+_TO_BLOCKS = """\
+  if (height * width == 1) {
+    for (long ch = 0; ch < (channels + VL - 1) / VL * VL; ch++)
+      y[y0 + ch / VL * yplane + ch % VL] = ch < channels ? x[x0 + ch * xplane] : 0.0f;
+    return;
+  }
+  for (long b = 0; b * VL < channels; b++) {
+    const long some = channels - b * VL < VL ? channels - b * VL : VL;
+    for (long i = 0; i < height; i++) {
+      const float *xp = x + x0 + b * VL * xplane + i * xrow;
+      float *yp = y + y0 + b * yplane + i * yrow, square[VL * VL] __attribute__((aligned(64)));
+      for (long j = 0; j < width; j += VL) {
+        const long left = width - j < VL ? width - j : VL;
+        if (some == VL && left == VL) {
+          npas_transpose(xp + j, xplane, yp + j * VL, VL);
+          continue;
+        }
+        memset(square, 0, sizeof square);
+        for (long k = 0; k < some; k++) for (long l = 0; l < left; l++) square[k * VL + l] = xp[k * xplane + j + l];
+        npas_transpose(square, VL, square, VL);
+        memcpy(yp + j * VL, square, sizeof(float) * left * VL);
+      }
+    }
+  }
+"""
+_TO_PLANES = """\
+  if (height * width == 1) {
+    for (long ch = 0; ch < channels; ch++) y[y0 + ch * yplane] = x[x0 + ch / VL * xplane + ch % VL];
+    return;
+  }
+  for (long b = 0; b * VL < channels; b++) {
+    const long some = channels - b * VL < VL ? channels - b * VL : VL;
+    for (long i = 0; i < height; i++) {
+      const float *xp = x + x0 + b * xplane + i * xrow;
+      float *yp = y + y0 + b * VL * yplane + i * yrow, square[VL * VL] __attribute__((aligned(64)));
+      for (long j = 0; j < width; j += VL) {
+        const long left = width - j < VL ? width - j : VL;
+        if (some == VL && left == VL) {
+          npas_transpose(xp + j * VL, VL, yp + j, yplane);
+          continue;
+        }
+        memcpy(square, xp + j * VL, sizeof(float) * left * VL);
+        npas_transpose(square, VL, square, VL);
+        for (long k = 0; k < some; k++) for (long l = 0; l < left; l++) yp[k * yplane + j + l] = square[k * VL + l];
+      }
+    }
+  }
+"""
+_MOVES = {
+    (False, False): ("copy_planes", _COPY),
+    (False, True): ("planes_to_blocks", _TO_BLOCKS),
+    (True, False): ("blocks_to_planes", _TO_PLANES),
+}
+"""Name and body, by whether input and output are in blocks."""
+
+
+def _transposition(lanes: int) -> str:
+    """C function that transposes a square: its rows are interleaved with those half the square away, log2 times."""
+    low = ", ".join(f"{k // 2 + lanes * (k % 2)}" for k in range(lanes))
+    high = ", ".join(f"{lanes // 2 + k // 2 + lanes * (k % 2)}" for k in range(lanes))
+    lines = [f"vf a0_{k} = *(const vfu *)(x + {k} * xstep);" for k in range(lanes)]
+    rounds = lanes.bit_length() - 1
+    for turn in range(rounds):
+        for k in range(lanes // 2):
+            pair = f"a{turn}_{k}, a{turn}_{k + lanes // 2}"
+            lines.append(f"const vf a{turn + 1}_{2 * k} = NPAS_SHUFFLE({pair}, {low});")
+            lines.append(f"const vf a{turn + 1}_{2 * k + 1} = NPAS_SHUFFLE({pair}, {high});")
+    lines += [f"*(vfu *)(y + {k} * ystep) = a{rounds}_{k};" for k in range(lanes)]
+    body = "".join(f"  {line}\n" for line in lines)
+    return f"""
+#ifdef __clang__
+#define NPAS_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define NPAS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){{__VA_ARGS__}})
+#endif
+
+INLINE void npas_transpose(const float *x, long xstep, float *y, long ystep)
+{{
+{body}}}
+"""
 
 
 RESAMPLE_DIMS = (
@@ -92,4 +179,4 @@ class Resampling(Family):
 
 
 register("resample", Resampling(), "resample")
-register("convert", Convert(), "pack", "unpack")
+register("convert", Convert(), "pack", "unpack", "convert")

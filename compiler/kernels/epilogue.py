@@ -25,7 +25,7 @@ typedef float vfu __attribute__((vector_size(4 * VL), may_alias, aligned(4)));
 #define KEEP(v) __asm__("" : "+{keep}"(v))
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vf npas_splat(float a) {{ return (vf){{0}} + a; }}
+INLINE vf npas_splat(float a) {{ return a - (vf){{0}}; }}
 INLINE vf npas_select(vi m, vf a, vf b) {{ return (vf)((m & (vi)a) | (~m & (vi)b)); }}
 INLINE vf npas_relu(vf a) {{ return (vf)(~(a < npas_splat(0.0f)) & (vi)a); }}
 INLINE vf npas_relu6(vf a) {{ return npas_select(a > npas_splat(6.0f), npas_splat(6.0f), npas_relu(a)); }}
@@ -39,8 +39,8 @@ def header(target: Target) -> str:
     return _HEADER.format(vector=target.vector, keep=target.keep)
 
 
-def apply(epilogue: Sequence[str], value: str, residual: str) -> str:
-    """C expression of the epilogue on `value`, reading the residual from the address `residual`."""
+def apply(epilogue: Sequence[str], value: str, residual: str, vector: str = "vf") -> str:
+    """C expression of the epilogue on `value`, reading the residual as a `vector` from the address `residual`."""
     for part in epilogue:
-        value = f"({value} + *(const vf *)({residual}))" if part == "add" else f"{ACTIVATIONS[part]}({value})"
+        value = f"({value} + *(const {vector} *)({residual}))" if part == "add" else f"{ACTIVATIONS[part]}({value})"
     return value

@@ -33,6 +33,7 @@ from compiler.kernels.products import (
     tiles,
     vector_counts,
 )
+from compiler.layout import BLOCKED, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -45,17 +46,15 @@ DIMS = (
 )
 
 
-PLANAR_CHANNELS = 4
-"""Inputs of the network with at most so many channels stay in NCHW."""
-
-
 class FilterVector(Family):
-    """Direct convolution and matrix-vector product."""
+    """Direct convolution and matrix-vector product; single pixels are read, which may lie in planes or blocks."""
+
+    layouts = frozenset({(BLOCKED, BLOCKED), (PLANAR, BLOCKED)})
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         for form in ("dense", "sparse") if spec.sparsity.rate > 1 else ("dense",):
             for vectors, most in vector_counts(spec, target):
-                for unroll in (1,) if spec.in_channels <= PLANAR_CHANNELS else (1, 2, 4):
+                for unroll in (1,) if spec.reads == PLANAR else (1, 2, 4):
                     yield from self._tiled(spec, target, form, vectors, most, unroll)
 
     def _tiled(

@@ -34,6 +34,36 @@ def test_a_spec_says_what_is_read_off_the_masked_weight(
     assert structure_of((weight * make_scheme(scheme).mask(weight, rate)).numpy()) == spec.sparsity
 
 
+@pytest.mark.parametrize("filters", [16, 33, 70])
+@pytest.mark.parametrize(
+    ("scheme", "rate"),
+    [
+        *[("pattern(4)", rate) for rate in (2.25, 3.0, 10.0)],
+        *[("pattern(4, share=16)", rate) for rate in (2.25, 3.0, 10.0)],
+        *[("pcnn", rate) for rate in (2.25, 9.0)],
+        *[("nm(2:4)", 2.0), ("nm(1:4)", 4.0), ("nm(4:8)", 2.0)],
+    ],
+)
+def test_structures_in_cells_are_read_off_the_weight(scheme: str, rate: float, filters: int) -> None:
+    spec = KernelSpec("conv", 22, filters, 8, 8, (3, 3)).with_sparsity(Sparsity(scheme, rate))
+    weight = torch.randn(spec.weight_shape, generator=torch.Generator().manual_seed(filters))
+    found = structure_of((weight * make_scheme(scheme).mask(weight, rate)).numpy())
+    assert found == spec.sparsity
+
+
+def test_a_library_of_patterns_is_seen_as_equal_kernels() -> None:
+    weight = torch.randn(20, 10, 3, 3)
+    assert structure_of((weight * make_scheme("pcnn(4)").mask(weight, 3)).numpy()) == Sparsity("pcnn", 3)
+
+
+def test_rows_of_before_layouts_are_read() -> None:
+    spec = KernelSpec("conv", 32, 64, 8, 9, (3, 1))
+    row = {key: value for key, value in spec.to_dict().items() if key not in ("reads", "writes")}
+    assert KernelSpec.from_dict(row) == spec
+    planes = KernelSpec("convert", 4, 4, 2, 2, reads="blocked", writes="planar")
+    assert KernelSpec.from_dict(planes.to_dict()) == planes
+
+
 @pytest.mark.parametrize("scheme", ["filter", "channel"])
 def test_removed_filters_and_channels_are_recognised(scheme: str) -> None:
     weight = torch.randn(40, 24, 3, 3)
