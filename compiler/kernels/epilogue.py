@@ -23,6 +23,7 @@ typedef float vf __attribute__((vector_size(4 * VL), may_alias));
 typedef int32_t vi __attribute__((vector_size(4 * VL), may_alias));
 typedef float vfu __attribute__((vector_size(4 * VL), may_alias, aligned(4)));
 #define KEEP(v) __asm__("" : "+{keep}"(v))
+#define UNTIL_HERE(v) {until_here}
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vf npas_splat(float a) {{ return a - (vf){{0}}; }}
@@ -33,10 +34,15 @@ INLINE vf npas_hard_sigmoid(vf a) {{ return npas_relu6(a + 3.0f) * (1.0f / 6.0f)
 INLINE vf npas_hard_swish(vf a) {{ return a * npas_hard_sigmoid(a); }}
 """
 
+FEW_REGISTERS = 16
+"""With no more than these, an operand of a product must not give up its register to the sum: what the compiler then
+moves about costs a tenth of the time. With more of them operands come from memory for nothing."""
+
 
 def header(target: Target) -> str:
     """What every generated function needs: the vector types and the activations. NaN passes through all of them."""
-    return _HEADER.format(vector=target.vector, keep=target.keep)
+    until_here = f'__asm__("" : : "{target.keep}"(v))' if target.registers <= FEW_REGISTERS else ""
+    return _HEADER.format(vector=target.vector, keep=target.keep, until_here=until_here)
 
 
 def apply(epilogue: Sequence[str], value: str, residual: str, vector: str = "vf") -> str:

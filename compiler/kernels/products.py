@@ -92,7 +92,8 @@ def accumulate(vectors: int, rows: int, cols: int, unroll: int, step: int, start
             for q in range(cols):
                 lines.append(f"  {{ const float t = x_{p}[{u + q * step}];")
                 lines += [f"    a{v}_{p}_{q} += w{u}_{v} * t;" for v in range(vectors)]
-                lines.append("  }")
+                lines.append("    UNTIL_HERE(npas_splat(t)); }")
+        lines += [f"  UNTIL_HERE(w{u}_{v});" for v in range(vectors)]
     return [*lines, f"  w += {unroll * vectors} * VL;", "}"]
 
 
