@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
-from compiler.layout import LAYOUTS
+from compiler.layout import LAYOUTS, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -15,6 +15,8 @@ DIMS = ("channels", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yp
 CALL_CYCLES = 200.0
 FLOATS_A_CYCLE = 2.0
 """Speed of a transposition, and of a copy, from and to the second-level cache."""
+SINGLE_CYCLES = 4.0
+"""Moving a float of a square that is not full."""
 
 
 class Convert(Family):
@@ -29,10 +31,10 @@ class Convert(Family):
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         if spec.op == "convert" and spec.reads == spec.writes:
             return
-        moved = -(-spec.in_channels // target.vector) * target.vector * spec.height * spec.width
-        lost = -spec.width % target.vector / target.vector  # the last pixels of a row take longer
-        cycles = CALL_CYCLES + moved / FLOATS_A_CYCLE * (1 + lost)
-        yield Schedule("convert", cycles=cycles, bytes=activation_bytes(spec))
+        floats = spec.in_channels * spec.height * spec.width
+        yield Schedule(
+            "convert", cycles=CALL_CYCLES + floats * _float_cycles(spec, target), bytes=activation_bytes(spec)
+        )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         name, body = _MOVES[use.x.lanes > 1, use.y.lanes > 1]
@@ -52,6 +54,16 @@ class Convert(Family):
         for buffer in (use.x, use.y):
             dims += [buffer.offset(0, 0, 0), buffer.row, buffer.plane]
         return dims, b""
+
+
+def _float_cycles(spec: KernelSpec, target: Target) -> float:
+    """Mean cycles of a float: whole squares are transposed, what is left of channels and rows moves one by one."""
+    source = PLANAR if spec.op == "pack" else spec.reads
+    if source == (PLANAR if spec.op == "unpack" else spec.writes):
+        return 1 / FLOATS_A_CYCLE
+    vector = target.vector
+    whole = (spec.in_channels // vector * vector / spec.in_channels) * (spec.width // vector * vector / spec.width)
+    return whole / FLOATS_A_CYCLE + (1 - whole) * SINGLE_CYCLES
 
 
 _COPY = """\

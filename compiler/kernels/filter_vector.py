@@ -26,6 +26,7 @@ from compiler.kernels.base import (
 from compiler.kernels.epilogue import apply
 from compiler.kernels.products import (
     accumulate,
+    channels_an_index,
     kept_share,
     pack_entries,
     streaming_cycles,
@@ -54,7 +55,7 @@ class FilterVector(Family):
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         for form in ("dense", "sparse") if spec.sparsity.rate > 1 else ("dense",):
             for vectors, most in vector_counts(spec, target):
-                for unroll in (1,) if spec.reads == PLANAR else (1, 2, 4):
+                for unroll in (1,) if spec.reads == PLANAR else channels_an_index(spec, form, target):
                     yield from self._tiled(spec, target, form, vectors, most, unroll)
 
     def _tiled(
@@ -68,7 +69,7 @@ class FilterVector(Family):
         for rows, cols in tiles(*spec.out_size, most):
             outside = weight_bytes > OUTSIDE_BYTES
             streamed = streaming_cycles(weight_bytes, 1 if outside else -(-spec.out_size[0] // rows))
-            product = _cycles(spec, vectors, rows, cols, unroll, entries) * filter_blocks / vectors
+            product = _cycles(spec, vectors, rows, cols, unroll, entries, target.vector) * filter_blocks / vectors
             yield Schedule(
                 "filter_vector",
                 form,
@@ -146,14 +147,14 @@ class FilterVector(Family):
         return dims, blob
 
 
-def _cycles(spec: KernelSpec, vectors: int, rows: int, cols: int, unroll: int, entries: float) -> float:
+def _cycles(spec: KernelSpec, vectors: int, rows: int, cols: int, unroll: int, entries: float, lanes: int) -> float:
     height, width = spec.out_size
     total = 0.0
     row_length, row_count, row_shorter = split(height, rows)
     col_length, col_count, col_shorter = split(width, cols)
     for r, r_count in ((row_length, row_count), (row_length - 1, row_shorter)):
         for c, c_count in ((col_length, col_count), (col_length - 1, col_shorter)):
-            tile = tile_cycles(vectors, r, c, unroll, entries)
+            tile = tile_cycles(vectors, r, c, unroll, entries, lanes)
             total += r_count * c_count * tile
     return total
 

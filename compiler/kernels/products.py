@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,11 @@ SECOND_CACHE = 600_000
 """Bytes of weights that stay in the second-level cache."""
 SECOND_CACHE_SPEED = 32.0
 """Bytes a cycle from the second-level cache into a running product."""
+REFETCH_SPEED = 20.0
+"""Bytes a cycle that the second-level cache sustains for weights that every tile reads again."""
 THIRD_CACHE_SPEED = 10.0
 """Bytes a cycle from beyond the second-level cache."""
+SPARSE_CHANNELS, DENSE_CHANNELS = (1, 2, 4), (1, 2, 4, 8)
 MOST_ROWS = 7
 """Rows of pixels in a tile; each needs an address register."""
 
@@ -47,6 +50,17 @@ def vector_counts(spec: KernelSpec, target: Target) -> Iterator[tuple[int, int]]
             yield vectors, most
 
 
+def channels_an_index(spec: KernelSpec, form: str, target: Target) -> Sequence[int]:
+    """Numbers of consecutive channels, all of one channel block, that may share an index.
+
+    Where nothing is skipped, the larger number costs less, unless it computes channels that do not exist.
+    """
+    if form == "sparse":
+        return SPARSE_CHANNELS
+    usable = [count for count in DENSE_CHANNELS if count <= target.vector]
+    return (max(usable, key=lambda count: (-(spec.in_channels + -spec.in_channels % count), count)),)
+
+
 def tiles(height: int, width: int, most: int) -> Iterator[tuple[int, int]]:
     """Balanced tile sizes (rows, columns) of at most `most` pixels, those with long rows first."""
     seen = set()
@@ -59,10 +73,15 @@ def tiles(height: int, width: int, most: int) -> Iterator[tuple[int, int]]:
                 yield tile
 
 
-def tile_cycles(vectors: int, rows: int, cols: int, unroll: int, entries: float) -> float:
-    """Cycles of one tile at the issue limit: two products and two loads a cycle."""
+def tile_cycles(vectors: int, rows: int, cols: int, unroll: int, entries: float, lanes: int) -> float:
+    """Cycles of one tile: two products and two loads a cycle, or what the second-level cache delivers.
+
+    Tile after tile reads the same weights, which come from the first-level cache only if they fit there.
+    """
     pixels = rows * cols
-    issue = max(vectors * pixels / 2, (pixels + vectors) / 2, FMA_LATENCY)
+    weights = 4.0 * vectors * lanes
+    fetch = weights / REFETCH_SPEED if entries * unroll * weights > FIRST_CACHE else 0.0
+    issue = max(vectors * pixels / 2, (pixels + vectors) / 2, FMA_LATENCY, fetch)
     return entries * (unroll * issue + 1.5 + 0.25 * (rows - 1)) + 12 + 1.5 * vectors * pixels
 
 

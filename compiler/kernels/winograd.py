@@ -28,6 +28,7 @@ from compiler.kernels.base import (
 from compiler.kernels.epilogue import apply
 from compiler.kernels.products import (
     accumulate,
+    channels_an_index,
     kept_share,
     pack_entries,
     streaming_cycles,
@@ -77,14 +78,14 @@ class Winograd(Family):
         transforms = tiles * (channel_blocks * INPUT_CYCLES + filter_blocks * OUTPUT_CYCLES)
         for form in ("dense", "sparse") if spec.sparsity.rate > 1 else ("dense",):
             for vectors, most in vector_counts(spec, target):
-                for unroll in (1, 2, 4):
+                for unroll in channels_an_index(spec, form, target):
                     share = kept_share(spec, vectors * target.vector, unroll, 9) if form == "sparse" else 1.0
                     entries = max(share * -(-spec.in_channels // unroll), 1.0)
                     weight_bytes = 4.0 * PLANES * entries * unroll * target.vector * filter_blocks
                     for cols in {split(tiles, longest)[0] for longest in range(1, min(tiles, most) + 1)}:
                         chunk = _chunk(spec, target, vectors, cols, tiles)
                         groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
-                        product = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries)
+                        product = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
                         streamed = streaming_cycles(weight_bytes, -(-tiles // chunk))
                         yield Schedule(
                             "winograd",
