@@ -31,6 +31,7 @@ class Schedule:
         filters: filters in a tile whose vectors run along pixels.
         chunk: what is worked on together, if not all: Winograd tiles that are transformed, multiplied and transformed
             back, or input channels that are summed up before the next ones.
+        group: filter blocks whose Winograd products are taken plane by plane before any is transformed back.
         unroll: consecutive input channels that share one index.
         blocks_outside: filter blocks are the outer loop, because the weights exceed the cache.
         entries: expected kept (channel, position) entries of one filter block, `unroll` channels each.
@@ -46,6 +47,7 @@ class Schedule:
     cols: int = 1
     filters: int = 0
     chunk: int = 0
+    group: int = 1
     unroll: int = 1
     blocks_outside: bool = False
     entries: float = 0.0
@@ -55,9 +57,10 @@ class Schedule:
 
     @property
     def tile(self) -> str:
-        """The tile as text: filters, vectors, rows x columns, channels an index, tiles or channels a chunk."""
+        """The tile as text: filters, vectors, rows x columns, channels an index, tiles or channels a chunk, group."""
         filters, chunk = f"{self.filters}f " if self.filters else "", f" c{self.chunk}" if self.chunk else ""
-        return f"{filters}{self.vectors}v {self.rows}x{self.cols} u{self.unroll}{chunk}"
+        group = f" g{self.group}" if self.group > 1 else ""
+        return f"{filters}{self.vectors}v {self.rows}x{self.cols} u{self.unroll}{chunk}{group}"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from compiler.kernels.base import (
 )
 from compiler.kernels.epilogue import apply
 from compiler.kernels.products import (
+    THIRD_CACHE_SPEED,
     accumulate,
     channels_an_index,
     kept_share,
@@ -59,7 +60,7 @@ WEIGHT_TRANSFORM = np.array(
 )
 
 DIMS = (
-    *("cblocks", "blocks", "tiles", "across", "chunk", "height", "width", "there_y", "there_x"),
+    *("cblocks", "blocks", "group", "tiles", "across", "chunk", "height", "width", "there_y", "there_x"),
     *("x0", "xrow", "xplane", "y0", "yrow", "yplane", "r0", "rrow", "rplane", "uplane", "mplane"),
     *("bias_at", "ptr_at", "ix_at", "w_at"),
 )
@@ -83,22 +84,25 @@ class Winograd(Family):
                     entries = max(share * -(-spec.in_channels // unroll), 1.0)
                     weight_bytes = 4.0 * PLANES * entries * unroll * target.vector * filter_blocks
                     for cols in {split(tiles, longest)[0] for longest in range(1, min(tiles, most) + 1)}:
-                        chunk = _chunk(spec, target, vectors, cols, tiles)
-                        groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
-                        product = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
-                        streamed = streaming_cycles(weight_bytes, -(-tiles // chunk))
-                        yield Schedule(
-                            "winograd",
-                            form,
-                            vectors,
-                            1,
-                            cols,
-                            chunk=chunk,
-                            unroll=unroll,
-                            entries=entries,
-                            cycles=transforms + product * filter_blocks / vectors + streamed,
-                            bytes=activation_bytes(spec) + weight_bytes,
-                        )
+                        for group, chunk in _passes(spec, target, vectors, cols, tiles):
+                            groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
+                            product = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
+                            streamed = streaming_cycles(weight_bytes, -(-tiles // chunk))
+                            if group > 1:
+                                streamed += 2 * _tile_bytes(spec, vectors * group, target) * tiles / THIRD_CACHE_SPEED
+                            yield Schedule(
+                                "winograd",
+                                form,
+                                vectors,
+                                1,
+                                cols,
+                                chunk=chunk,
+                                group=group,
+                                unroll=unroll,
+                                entries=entries,
+                                cycles=transforms + product * filter_blocks / vectors + streamed,
+                                bytes=activation_bytes(spec) + weight_bytes,
+                            )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         vectors, cols = schedule.vectors, schedule.cols
@@ -124,21 +128,23 @@ class Winograd(Family):
       if (rows >= 6 && columns >= 6) npas_wino_in(xp, xrow, up, uplane);
       else npas_wino_in_edge(xp, xrow, up, uplane, rows, columns);
     }}
-    for (long b = 0; b < blocks; b++) {{
-      const int32_t *ix = index + ptr[b];
-      const long n = ptr[b + 1] - ptr[b];
-      for (long p = 0; p < {PLANES}; p++) {{
-        const float *w0 = weights + ((long)ptr[b] * {PLANES} + p * n) * {schedule.unroll * vectors} * VL;
+    for (long g = 0; g < blocks; g += group) {{
+      const long end = g + group < blocks ? g + group : blocks;
+      const float *w0 = weights + (long)ptr[g] * {PLANES * schedule.unroll * vectors} * VL;
+      for (long p = 0; p < {PLANES}; p++) for (long b = g; b < end; b++) {{
+        const int32_t *ix = index + ptr[b];
+        const long n = ptr[b + 1] - ptr[b];
         for (long t = 0; t < some; t += {cols}) {{
           const float *xp = U + p * uplane + t * VL;
-          float *mp = M + p * mplane + t * {vectors} * VL;
+          float *mp = M + p * mplane + ((b - g) * chunk + t) * {vectors} * VL;
 {product}        }}
+        w0 += n * {schedule.unroll * vectors} * VL;
       }}
-      for (long v = 0; v < {vectors}; v++) for (long t = 0; t < some; t++) {{
+      for (long b = g; b < end; b++) for (long v = 0; v < {vectors}; v++) for (long t = 0; t < some; t++) {{
         const long top = (first + t) / across * {TILE}, left = (first + t) % across * {TILE};
         const long fb = b * {vectors} + v;
         const long rows = height - top, columns = width - left;
-        const float *mp = M + (t * {vectors} + v) * VL, *bp = bias + fb * VL;
+        const float *mp = M + (((b - g) * chunk + t) * {vectors} + v) * VL, *bp = bias + fb * VL;
         float *yp = y + y0 + fb * yplane + top * yrow + left * VL;
         const float *rp = r + r0 + fb * rplane + top * rrow + left * VL;
         if (rows >= {TILE} && columns >= {TILE}) {name}_out(mp, mplane, bp, yp, yrow, rp, rrow, {TILE}, {TILE});
@@ -156,14 +162,14 @@ class Winograd(Family):
         kernels = (use.weight != 0).any(axis=(2, 3), keepdims=True)
         pointers, where, _ = pack_entries(kernels.astype(np.float32), block, schedule.unroll, schedule.form == "dense")
         offsets = (where[:, 0] // lanes * schedule.chunk * lanes + where[:, 0] % lanes).astype(np.int32)
-        weights = _pack_planes(transform_weight(use.weight), pointers, where[:, 0], block, schedule.unroll)
+        weights = _pack_planes(transform_weight(use.weight), pointers, where[:, 0], block, schedule)
         bias = np.zeros(-(-spec.out_channels // block) * block, np.float32)
         bias[: spec.out_channels] = use.bias
         sections, blob = pack_sections(bias, pointers, offsets, weights)
         tiles, across = _tile_count(spec)
         x, y, r = use.x, use.y, use.r or use.y
         dims = [
-            *(x.blocks, len(pointers) - 1, tiles, across, schedule.chunk, *spec.out_size),
+            *(x.blocks, len(pointers) - 1, schedule.group, tiles, across, schedule.chunk, *spec.out_size),
             *(x.height + x.halo[0] + spec.padding[0], x.width + x.halo[1] + spec.padding[1]),
             *(x.offset(0, -spec.padding[0], -spec.padding[1]), x.row, x.plane),
             *(y.offset(0, 0, 0), y.row, y.plane, r.offset(0, 0, 0), r.row, r.plane),
@@ -183,20 +189,21 @@ def transform_weight(weight: Array) -> Array:
 
 
 def _pack_planes(
-    planes: Array, pointers: Sequence[int] | np.ndarray, channels: np.ndarray, block: int, unroll: int
+    planes: Array, pointers: Sequence[int] | np.ndarray, channels: np.ndarray, block: int, schedule: Schedule
 ) -> Array:
-    """Weights in the order in which they are read: block, plane, entry, channel, filter."""
+    """Weights in the order in which they are read: group of blocks, plane, block, entry, channel, filter."""
     _, filters, inputs = planes.shape
-    blocks, deep = len(pointers) - 1, -(-inputs // unroll) * unroll
+    blocks, deep = len(pointers) - 1, -(-inputs // schedule.unroll) * schedule.unroll
     padded = np.zeros((PLANES, blocks * block, deep), np.float32)
     padded[:, :filters, :inputs] = planes
-    parts = []
+    parts: list[Array] = []
     for index in range(blocks):
         first = channels[pointers[index] : pointers[index + 1]]
-        wanted = (first[:, None] + np.arange(unroll)).ravel()
+        wanted = (first[:, None] + np.arange(schedule.unroll)).ravel()
         rows = padded[:, index * block : (index + 1) * block, wanted]
-        parts.append(rows.transpose(0, 2, 1).ravel())
-    return np.concatenate(parts)
+        parts.append(rows.transpose(0, 2, 1).reshape(PLANES, -1))
+    groups = [parts[first : first + schedule.group] for first in range(0, blocks, schedule.group)]
+    return np.concatenate([np.concatenate(group, axis=1).ravel() for group in groups])
 
 
 def _tile_count(spec: KernelSpec) -> tuple[int, int]:
@@ -207,15 +214,27 @@ def _tile_count(spec: KernelSpec) -> tuple[int, int]:
 
 def _planes(schedule: Schedule, channel_blocks: int, lanes: int) -> tuple[int, int]:
     """Floats from plane to plane of U and of M, one vector more than needed lest planes alias in the cache."""
-    padded = -(-schedule.chunk // schedule.cols) * schedule.cols
-    return (channel_blocks * schedule.chunk + schedule.cols + 1) * lanes, (padded * schedule.vectors + 1) * lanes
+    u_vectors = channel_blocks * schedule.chunk + schedule.cols + 1
+    return u_vectors * lanes, (schedule.group * schedule.chunk * schedule.vectors + 1) * lanes
 
 
-def _chunk(spec: KernelSpec, target: Target, vectors: int, cols: int, tiles: int) -> int:
-    """Tiles a chunk: as many whole groups of `cols` as the cache holds, in chunks of equal size."""
-    a_tile = 4 * PLANES * (spec.in_channels + vectors * target.vector)
-    groups = -(-tiles // cols)
-    return split(groups, max(1, CACHE_BYTES // (a_tile * cols)))[0] * cols
+def _tile_bytes(spec: KernelSpec, vectors: int, target: Target) -> int:
+    """Bytes of one tile in U, and in M for so many vectors of filters."""
+    return 4 * PLANES * (spec.in_channels + vectors * target.vector)
+
+
+def _passes(spec: KernelSpec, target: Target, vectors: int, cols: int, tiles: int) -> Iterator[tuple[int, int]]:
+    """Filter blocks a group, and tiles a chunk.
+
+    Block by block, a chunk has as many whole tiles of the product as the cache holds, in chunks of equal size. Weights
+    that do not stay in the cache are then read once a chunk: they can instead be read once in all, plane by plane, if
+    U and M of all tiles may leave it.
+    """
+    products = -(-tiles // cols)
+    chunk = split(products, max(1, CACHE_BYTES // (_tile_bytes(spec, vectors, target) * cols)))[0] * cols
+    yield 1, chunk
+    if chunk < tiles:
+        yield -(-spec.out_channels // (vectors * target.vector)), products * cols
 
 
 _TRANSFORMS = """

@@ -1,6 +1,7 @@
-"""Every schedule of the kernels on planes computes what torch computes."""
+"""Every schedule computes what torch computes."""
 
 import itertools
+from collections import defaultdict
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,7 @@ from pruning import Sparsity, make_scheme
 
 ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish, "hard_sigmoid": F.hardsigmoid}
 SCHEMES = ("dense", "block_punched(8x4)", "block_punched(4x4)", "block_punched(2x1)", "unstructured", "pcnn", "nm(2:4)")
+TOLERANCES = defaultdict(lambda: 1e-5, winograd=5e-5)
 PATTERNS = ("pattern(4)", "pattern(4, share=16)")
 TARGETS = [name for name in ("x86_sse", "x86_avx2", "x86_avx512") if find_target(name).vector <= local_target().vector]
 
@@ -34,7 +36,7 @@ def planar(spec: KernelSpec) -> KernelSpec:
 def run(
     spec: KernelSpec, weight: Tensor, bias: Tensor, x: Tensor, r: Tensor, chosen: Schedule, target: Target
 ) -> Tensor:
-    """One convolution from planes to planes, by the schedule `chosen`."""
+    """One convolution, by the schedule `chosen`."""
     shape = (spec.out_channels, *spec.out_size)
     inputs = {"x": tuple(x.shape[1:]), "r": shape} if "add" in spec.epilogue else {"x": tuple(x.shape[1:])}
     op = Conv("w", "b", spec.stride, spec.padding, spec.dilation, spec.groups, spec.epilogue)
@@ -44,25 +46,28 @@ def run(
     def choose(other: KernelSpec, target: Target) -> Schedule:
         return chosen if other.op == spec.op else schedule(other, target)
 
-    compiled = build(make_plan(graph, target, choose=choose, layouts={"y": (PLANAR, PLANAR)}))
+    compiled = build(make_plan(graph, target, choose=choose, layouts={"y": (spec.reads, spec.writes)}))
     compiled.program._arena[:] = 255  # every float that nobody writes is NaN
     return torch.as_tensor(compiled(x, r) if "add" in spec.epilogue else compiled(x))
 
 
-def check(spec: KernelSpec, weight: Tensor, target: Target, seed: int, index: int | None = None) -> Schedule:
+def check(spec: KernelSpec, weight: Tensor, target: Target, seed: int, index: int | None = None) -> None:
     """Run schedule `index` of the spec, or the best, and compare it with torch."""
+    offered = sorted(offers(spec, target), key=lambda offer: offer.cycles)
+    check_schedule(spec, weight, target, seed, offered[0 if index is None else index % len(offered)])
+
+
+def check_schedule(spec: KernelSpec, weight: Tensor, target: Target, seed: int, chosen: Schedule) -> None:
+    """Run one schedule of the spec and compare it with torch."""
     generator = torch.Generator().manual_seed(seed)
     bias = torch.randn(spec.out_channels, generator=generator)
     x = torch.randn(2, spec.in_channels, spec.height, spec.width, generator=generator)
     r = torch.randn(2, spec.out_channels, *spec.out_size, generator=generator)
-    offered = sorted(offers(spec, target), key=lambda offer: offer.cycles)
-    chosen = offered[0 if index is None else index % len(offered)]
     y = F.conv2d(x, weight, bias, spec.stride, spec.padding, spec.dilation, spec.groups)
     for part in spec.epilogue:
         y = y + r if part == "add" else ACTIVATIONS[part](y)
     given_ = run(spec, weight, bias, x, r, chosen, target)
-    assert float((given_ - y).abs().max()) <= 1e-5 * max(1.0, float(y.abs().max())), chosen
-    return chosen
+    assert float((given_ - y).abs().max()) <= TOLERANCES[chosen.family] * max(1.0, float(y.abs().max())), chosen
 
 
 def masked(shape: tuple[int, ...], text: str, rate: float, seed: int) -> Tensor:
@@ -107,6 +112,71 @@ def test_any_schedule_of_any_convolution(
     spec = KernelSpec("conv", *channels, *size, kernel, padding=padding, dilation=dilation, epilogue=epilogue)
     spec = planar(replace(spec, sparsity=structure_of(weight.numpy())))
     check(spec, weight, find_target(target), seed, index)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    channels=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    kernel=st.sampled_from([(1, 1), (3, 3), (5, 3)]),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    size=st.tuples(st.integers(5, 16), st.integers(5, 16)),
+    scheme=st.sampled_from(["dense", "filter", "block_punched(16x1)", "block_punched(16x4)", "unstructured"]),
+    epilogue=epilogues,
+    target=st.sampled_from(TARGETS),
+    outside=st.booleans(),
+    index=st.integers(0, 10_000),
+)
+def test_any_schedule_of_vectors_of_filters(
+    channels: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    size: tuple[int, int],
+    scheme: str,
+    epilogue: tuple[str, ...],
+    target: str,
+    outside: bool,
+    index: int,
+) -> None:
+    weight = masked((channels[1], channels[0], *kernel), scheme, 3.0, index)
+    spec = KernelSpec("conv", *channels, *size, kernel, stride, padding=(1, 0), epilogue=epilogue)
+    spec = replace(spec, sparsity=structure_of(weight.numpy()))
+    offered = [offer for offer in offers(spec, find_target(target)) if offer.family == "filter_vector"]
+    chosen = replace(offered[index % len(offered)], blocks_outside=outside)
+    check_schedule(spec, weight, find_target(target), index, chosen)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    channels=st.tuples(st.integers(16, 70), st.integers(1, 70)),
+    size=st.tuples(st.integers(3, 19), st.integers(3, 19)),
+    padding=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    scheme=st.sampled_from(["dense", "filter", "block_kernel(16x1)", "block_kernel(32x1)"]),
+    epilogue=epilogues,
+    target=st.sampled_from(TARGETS),
+    group=st.integers(1, 4),
+    products=st.integers(1, 3),
+    index=st.integers(0, 10_000),
+)
+def test_winograd_in_any_groups_and_chunks(
+    channels: tuple[int, int],
+    size: tuple[int, int],
+    padding: tuple[int, int],
+    scheme: str,
+    epilogue: tuple[str, ...],
+    target: str,
+    group: int,
+    products: int,
+    index: int,
+) -> None:
+    """Groups that do not divide the filter blocks, chunks that do not divide the tiles."""
+    weight = masked((channels[1], channels[0], 3, 3), scheme, 3.0, index)
+    spec = KernelSpec("conv", *channels, *size, (3, 3), padding=padding, epilogue=epilogue)
+    spec = replace(spec, sparsity=structure_of(weight.numpy()))
+    offered = [offer for offer in offers(spec, find_target(target)) if offer.family == "winograd"]
+    if offered:
+        offer = offered[index % len(offered)]
+        chosen = replace(offer, group=group, chunk=products * offer.cols)
+        check_schedule(spec, weight, find_target(target), index, chosen)
 
 
 @settings(max_examples=15, deadline=None)
