@@ -60,13 +60,10 @@ class Depthwise(Family):
         )
         taps = kh * kw
         held = taps <= target.registers // 2
-        load = "".join(
-            f"    vf w{i} = *(const vf *)(weights + (b * {taps} + {i}) * VL);{f' KEEP(w{i});' if held else ''}\n"
-            for i in range(taps)
-        )
-        loops = _loop(spec, schedule.cols, "nx")
+        load = "".join(f"    {_weight(i)}\n" for i in range(taps)) if held else ""
+        loops = _loop(spec, schedule.cols, "nx", held)
         if cols[2]:
-            loops += _loop(spec, schedule.cols - 1, "mx")
+            loops += _loop(spec, schedule.cols - 1, "mx", held)
         source = f"""
 {signature(name)}
 {{
@@ -74,6 +71,7 @@ class Depthwise(Family):
   (void)mx; (void)s; (void)r; (void)r0; (void)rrow; (void)rplane;
   for (long b = 0; b < blocks; b++) {{
     const vf b0 = *(const vf *)(bias + b * VL);
+    const float *w = weights + b * {taps} * VL;
 {load}    for (long row = 0; row < height; row++) {{
       const float *xp = x + x0 + b * xplane + row * xdown;
       float *yp = y + y0 + b * yplane + row * yrow;
@@ -104,20 +102,27 @@ class Depthwise(Family):
         return dims, blob
 
 
-def _loop(spec: KernelSpec, cols: int, count: str) -> str:
+def _weight(tap: int) -> str:
+    return f"vf w{tap} = *(const vf *)(w + {tap} * VL); KEEP(w{tap});"
+
+
+def _loop(spec: KernelSpec, cols: int, count: str, held: bool) -> str:
+    """A loop over tiles of one row. Weights that cannot be held for all of it are loaded for one kernel row each."""
     kh, kw = spec.kernel
     stride, dilation = spec.stride[1], spec.dilation[1]
     lines = [f"vf a{q} = b0;" for q in range(cols)]
     for i in range(kh):
         used = sorted({q * stride + j * dilation for q in range(cols) for j in range(kw)})
         lines.append(f"{{ const float *xr = xp + {i} * xrow;")
+        lines += [] if held else [f"  {_weight(i * kw + j)}" for j in range(kw)]
         for position in used:
             lines.append(f"  {{ const vf v = *(const vf *)(xr + {position} * VL);")
             for j in range(kw):
                 q, rest = divmod(position - j * dilation, stride)
                 if rest == 0 and 0 <= q < cols:
                     lines.append(f"    a{q} += w{i * kw + j} * v;")
-            lines.append("  }")
+            lines.append("    UNTIL_HERE(v); }")
+        lines += [] if held else [f"  UNTIL_HERE(w{i * kw + j});" for j in range(kw)]
         lines.append("}")
     lines += [f"*(vf *)(yp + {q} * VL) = {apply(spec.epilogue, f'a{q}', f'rp + {q} * VL')};" for q in range(cols)]
     body = "".join(f"        {line}\n" for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +34,25 @@ MOST_ROWS = 7
 
 
 def kept_share(spec: KernelSpec, filters: int, channels: int, positions: int = 1) -> float:
-    """Expected share of entries of filters x channels x kernel positions that hold a kept group."""
+    """Expected share of entries of filters x channels x kernel positions that hold a kept group.
+
+    Blocks of filters that do not match the groups' meet two groups where they could meet one.
+    """
     if spec.sparsity.rate == 1:
         return 1.0
     rows, cols, depth = group_shape(spec.sparsity.scheme, spec.weight_shape)
-    merged = max(1.0, filters / rows) * max(1.0, channels / cols) * max(1.0, positions / depth)
-    return float(1.0 - (1.0 - 1.0 / spec.sparsity.rate) ** merged)
+    across = max(1.0, channels / cols) * max(1.0, positions / depth)
+    dropped = 1.0 - 1.0 / spec.sparsity.rate
+    met = _groups_met(spec.out_channels, filters, rows)
+    return 1.0 - sum(dropped ** (down * across) for down in met) / len(met)
+
+
+@lru_cache(maxsize=4096)
+def _groups_met(total: int, filters: int, rows: int) -> tuple[int, ...]:
+    """How many groups of `rows` filters each block of `filters` meets."""
+    return tuple(
+        (min(first + filters, total) - 1) // rows - first // rows + 1 for first in range(0, max(total, 1), filters)
+    )
 
 
 def vector_counts(spec: KernelSpec, target: Target) -> Iterator[tuple[int, int]]:
