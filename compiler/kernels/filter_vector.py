@@ -25,6 +25,7 @@ from compiler.kernels.base import (
 )
 from compiler.kernels.epilogue import apply
 from compiler.kernels.products import (
+    SECOND_CACHE,
     accumulate,
     channels_an_index,
     kept_share,
@@ -38,8 +39,8 @@ from compiler.layout import BLOCKED, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
-OUTSIDE_BYTES = 400_000
-"""Weights beyond this are streamed once, filter blocks outermost."""
+INPUT_SPEED = 25.0
+"""Bytes a cycle of an input that comes from beyond the second-level cache for every filter block; most of it hides."""
 
 DIMS = (
     *("blocks", "ny", "my", "nx", "mx", "x0", "xrow", "y0", "yrow", "yplane", "r0", "rrow", "rplane"),
@@ -67,9 +68,9 @@ class FilterVector(Family):
         weight_bytes = 4.0 * entries * unroll * target.vector * filter_blocks
         bytes_ = activation_bytes(spec) + weight_bytes
         for rows, cols in tiles(*spec.out_size, most):
-            outside = weight_bytes > OUTSIDE_BYTES
-            streamed = streaming_cycles(weight_bytes, 1 if outside else -(-spec.out_size[0] // rows))
             product = _cycles(spec, vectors, rows, cols, unroll, entries, target.vector) * filter_blocks / vectors
+            again = streaming_cycles(weight_bytes, -(-spec.out_size[0] // rows))
+            once = streaming_cycles(weight_bytes, 1) + _reading_again(spec, filter_blocks / vectors)
             yield Schedule(
                 "filter_vector",
                 form,
@@ -77,9 +78,9 @@ class FilterVector(Family):
                 rows,
                 cols,
                 unroll=unroll,
-                blocks_outside=outside,
+                blocks_outside=once < again,
                 entries=entries,
-                cycles=product + streamed,
+                cycles=product + min(once, again),
                 bytes=bytes_,
             )
 
@@ -145,6 +146,13 @@ class FilterVector(Family):
             *sections,
         ]
         return dims, blob
+
+
+def _reading_again(spec: KernelSpec, filter_blocks: float) -> float:
+    """Cycles lost on the input when filter blocks are the outer loop."""
+    rows = min(1.0, spec.kernel[0] / spec.stride[0])
+    read = 4.0 * spec.in_channels * spec.height * spec.width * rows
+    return filter_blocks * read / INPUT_SPEED if read > SECOND_CACHE else 0.0
 
 
 def _cycles(spec: KernelSpec, vectors: int, rows: int, cols: int, unroll: int, entries: float, lanes: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -44,7 +45,7 @@ def kept_share(spec: KernelSpec, filters: int, channels: int, positions: int = 1
     across = max(1.0, channels / cols) * max(1.0, positions / depth)
     dropped = 1.0 - 1.0 / spec.sparsity.rate
     met = _groups_met(spec.out_channels, filters, rows)
-    return 1.0 - sum(dropped ** (down * across) for down in met) / len(met)
+    return 1.0 - math.fsum(dropped ** (down * across) for down in met) / len(met)
 
 
 @lru_cache(maxsize=4096)
