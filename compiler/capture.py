@@ -27,7 +27,7 @@ def capture(model: nn.Module, example_inputs: Sequence[Tensor]) -> Graph:
         UnsupportedOperator: naming the node, its module and what is supported.
         InvalidWeights: if a weight is NaN or infinite.
     """
-    with _evaluating(model), warnings.catch_warnings():
+    with _evaluating(model), warnings.catch_warnings(), _without_stack_traces():
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         try:
             program = torch.export.export(model, tuple(example_inputs))
@@ -50,6 +50,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """Spare the export the search for source lines, which nobody would see."""
+    before = torch.fx.config.do_not_emit_stack_traces
+    torch.fx.config.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        torch.fx.config.do_not_emit_stack_traces = before
 
 
 def _writes_in_place(program: torch.export.ExportedProgram) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -89,13 +88,12 @@ def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledMo
     target = plan.target
     codes, head, main = kernel_codes(plan), header(target), driver(plan)
     library = build_library([head + code.shared + code.source for code in codes], head + main, target)
-    _, blob = constants(plan)
     signature = Signature(plan.inputs, plan.outputs, plan.arena, len(plan.steps))
     rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
     shared = dict.fromkeys(code.shared for code in codes)
     source = "\n".join([head, *shared, *(code.source for code in codes), main])
     listing = Listing(target.name, compiler_version(find_compiler(target)), rows, source, plan.live)
-    return CompiledModel(Program(library, np.frombuffer(blob, np.uint8), signature), listing)
+    return CompiledModel(Program(library, constants(plan), signature), listing)
 
 
 def _row(step: Step, spec_index: int) -> dict[str, Any]:

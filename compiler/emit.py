@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
 from compiler.kernels.base import ALIGNMENT, FAMILIES, Code, signature
 from compiler.layout import Buffer
 from compiler.plan import Plan, Step, scratch_name
+from compiler.runtime import aligned
 
 _PRELUDE = """
 static uint64_t npas_now(void)
@@ -47,13 +53,19 @@ def kernel_codes(plan: Plan) -> list[Code]:
     return list(codes.values())
 
 
-def constants(plan: Plan) -> tuple[list[int], bytes]:
-    """Offset of each step's constants, and all of them in one block."""
-    offsets, blob = [], bytearray()
-    for step in plan.steps:
-        offsets.append(len(blob))
-        blob += step.constants + bytes(-len(step.constants) % ALIGNMENT)
-    return offsets, bytes(blob)
+def constant_offsets(plan: Plan) -> list[int]:
+    """Byte offset of each step's constants in one block, and the size of the block."""
+    sizes = (-(-len(step.constants) // ALIGNMENT) * ALIGNMENT for step in plan.steps)
+    return [0, *accumulate(sizes)]
+
+
+def constants(plan: Plan) -> npt.NDArray[np.uint8]:
+    """All constants in one aligned block."""
+    *offsets, size = constant_offsets(plan)
+    block = aligned(size)
+    for step, at in zip(plan.steps, offsets, strict=True):
+        block[at : at + len(step.constants)] = np.frombuffer(step.constants, np.uint8)
+    return block
 
 
 def driver(plan: Plan) -> str:
@@ -61,7 +73,7 @@ def driver(plan: Plan) -> str:
 
     `stamps` receives the time in nanoseconds before the first and after every kernel, unless it is null.
     """
-    offsets, _ = constants(plan)
+    *offsets, _ = constant_offsets(plan)
     declared = "".join(f"{signature(code.name)};\n" for code in kernel_codes(plan))
     tables, calls = "", ""
     for index, (step, at) in enumerate(zip(plan.steps, offsets, strict=True)):

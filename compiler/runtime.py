@@ -70,9 +70,8 @@ class Program:
     def __init__(self, library: Path, constants: npt.NDArray[np.uint8], signature: Signature) -> None:
         self.library = library
         self.signature = signature
-        self.constants = _aligned(constants.size)
-        self.constants[:] = constants
-        self._arena = _aligned(signature.arena)
+        self.constants = constants if constants.ctypes.data % ALIGNMENT == 0 else _aligned_copy(constants)
+        self._arena = aligned(signature.arena)
         self._run: Any = ctypes.CDLL(str(library)).npas_run
         self._run.restype = None
         self._run.argtypes = [ctypes.c_void_p] * 5
@@ -107,10 +106,17 @@ class Program:
         return call
 
 
-def _aligned(size: int) -> npt.NDArray[np.uint8]:
+def aligned(size: int) -> npt.NDArray[np.uint8]:
+    """`size` zero bytes that start a cache line."""
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size]
+
+
+def _aligned_copy(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    copied = aligned(array.size)
+    copied[:] = array
+    return copied
 
 
 def check_inputs(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[npt.NDArray[np.float32]]:

@@ -9,9 +9,11 @@ from compiler.spec import KernelSpec
 from compiler.target import Target
 
 WINDOW_DIMS = (
-    *("blocks", "height", "width", "in_height", "in_width", "kh", "kw", "sh", "sw", "ph", "pw"),
+    *("blocks", "height", "width", "in_height", "in_width", "ph", "pw"),
     *("x0", "xrow", "xplane", "y0", "yrow", "yplane"),
 )
+MOST_UNROLLED = 4
+"""Rows, and columns, of a window that are written out."""
 GLOBAL_DIMS = ("blocks", "in_height", "in_width", "x0", "xrow", "xplane", "y0", "yplane")
 
 _STEPS = {
@@ -32,29 +34,43 @@ class WindowPool(Family):
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         start, step, result = _STEPS[spec.op]
+        (kh, kw), (sh, sw) = spec.kernel, spec.stride
+        name = f"{spec.op}{kh}x{kw}_s{sh}x{sw}"
         source = f"""
-{signature(spec.op)}
+{signature(name)}
 {{
 {prelude(WINDOW_DIMS)}  (void)r; (void)c; (void)s;
+  enum {{ kh = {kh}, kw = {kw} }};
   for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++) {{
-    long top = i * sh - ph, left = j * sw - pw, bottom = top + kh, right = left + kw;
-    top = top < 0 ? 0 : top; left = left < 0 ? 0 : left;
-    bottom = bottom > in_height ? in_height : bottom; right = right > in_width ? in_width : right;
+    long top = i * {sh} - ph, left = j * {sw} - pw, bottom = top + kh, right = left + kw;
+    const float *xp = x + x0 + b * xplane + top * xrow + left * VL;
     vf a = {start};
-    for (long p = top; p < bottom; p++) for (long q = left; q < right; q++) {{
-      const vf v = *(const vf *)(x + x0 + b * xplane + p * xrow + q * VL);
-      {step};
+    if (top >= 0 && left >= 0 && bottom <= in_height && right <= in_width) {{
+#pragma GCC unroll {MOST_UNROLLED}
+      for (long p = 0; p < kh; p++)
+#pragma GCC unroll {MOST_UNROLLED}
+        for (long q = 0; q < kw; q++) {{
+          const vf v = *(const vf *)(xp + p * xrow + q * VL);
+          {step};
+        }}
+    }} else {{
+      top = top < 0 ? 0 : top; left = left < 0 ? 0 : left;
+      bottom = bottom > in_height ? in_height : bottom; right = right > in_width ? in_width : right;
+      for (long p = top; p < bottom; p++) for (long q = left; q < right; q++) {{
+        const vf v = *(const vf *)(x + x0 + b * xplane + p * xrow + q * VL);
+        {step};
+      }}
     }}
     *(vf *)(y + y0 + b * yplane + i * yrow + j * VL) = {result};
   }}
 }}
 """
-        return Code(spec.op, source)
+        return Code(name, source)
 
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
         x, y = use.x, use.y
         dims = [
-            *(x.blocks, *spec.out_size, x.height, x.width, *spec.kernel, *spec.stride, *spec.padding),
+            *(x.blocks, *spec.out_size, x.height, x.width, *spec.padding),
             *(x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.row, y.plane),
         ]
         return dims, b""

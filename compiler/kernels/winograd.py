@@ -184,8 +184,9 @@ class Winograd(Family):
 
 def transform_weight(weight: Array) -> Array:
     """G g G^T of each 3x3 kernel: [O, I, 3, 3] to [36, O, I]."""
-    planes = np.einsum("ai,ocij,bj->aboc", WEIGHT_TRANSFORM, weight.astype(np.float64), WEIGHT_TRANSFORM)
-    return np.asarray(planes, np.float32).reshape(PLANES, *weight.shape[:2])
+    both = np.kron(WEIGHT_TRANSFORM, WEIGHT_TRANSFORM)  # [36, 9]
+    kernels = weight.reshape(-1, both.shape[1]).T.astype(np.float64)
+    return (both @ kernels).astype(np.float32).reshape(PLANES, *weight.shape[:2])
 
 
 def _pack_planes(

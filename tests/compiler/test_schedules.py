@@ -24,7 +24,7 @@ from pruning import Sparsity, make_scheme
 
 ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish, "hard_sigmoid": F.hardsigmoid}
 SCHEMES = ("dense", "block_punched(8x4)", "block_punched(4x4)", "block_punched(2x1)", "unstructured", "pcnn", "nm(2:4)")
-TOLERANCES = defaultdict(lambda: 1e-5, winograd=5e-5)
+TOLERANCES = defaultdict(lambda: 1e-5, winograd=3e-5)
 PATTERNS = ("pattern(4)", "pattern(4, share=16)")
 TARGETS = [name for name in ("x86_sse", "x86_avx2", "x86_avx512") if find_target(name).vector <= local_target().vector]
 
@@ -64,10 +64,11 @@ def check_schedule(spec: KernelSpec, weight: Tensor, target: Target, seed: int, 
     x = torch.randn(2, spec.in_channels, spec.height, spec.width, generator=generator)
     r = torch.randn(2, spec.out_channels, *spec.out_size, generator=generator)
     y = F.conv2d(x, weight, bias, spec.stride, spec.padding, spec.dilation, spec.groups)
+    largest = max(1.0, float(y.abs().max()))  # activations may cap what the sums' rounding is relative to
     for part in spec.epilogue:
         y = y + r if part == "add" else ACTIVATIONS[part](y)
     given_ = run(spec, weight, bias, x, r, chosen, target)
-    assert float((given_ - y).abs().max()) <= TOLERANCES[chosen.family] * max(1.0, float(y.abs().max())), chosen
+    assert float((given_ - y).abs().max()) <= TOLERANCES[chosen.family] * largest, chosen
 
 
 def masked(shape: tuple[int, ...], text: str, rate: float, seed: int) -> Tensor:
