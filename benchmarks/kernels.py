@@ -24,8 +24,12 @@ SCHEMES = (
     "block_punched(8x4)",
     "block_kernel(32x1)",
     "block_kernel(16x1)",
+    "pattern(4, share=16)",
+    "pattern(4)",
     "unstructured",
 )
+NEAR = 0.05
+"""A rate is measured if the scheme reaches it to within this share: patterns start at 2.25."""
 RATES = (2.0, 3.0, 5.0, 7.0, 10.0)
 QUICK_LAYERS = ["3x3 128@28", "1x1 576<>96@14", "depthwise 192@28"]
 QUICK_SCHEMES = ["block_punched(32x1)", "block_kernel(32x1)", "unstructured"]
@@ -47,7 +51,9 @@ def sparsities(layer: Layer, schemes: list[str], rates: list[float]) -> Iterator
     for text in schemes:
         scheme = make_scheme(text)
         if scheme.supports(layer.weight_shape) is None and (layer.kernel > 1 or scheme.name != "block_kernel"):
-            yield from (Sparsity(scheme, rate) for rate in rates)
+            groups = scheme.group_count(layer.weight_shape)
+            reached = {rate: groups / scheme.kept_groups(layer.weight_shape, rate) for rate in rates}
+            yield from (Sparsity(scheme, rate) for rate in rates if abs(reached[rate] / rate - 1) <= NEAR)
 
 
 def load(
