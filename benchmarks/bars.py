@@ -66,6 +66,7 @@ def kernel_bars(table: pd.DataFrame) -> list[Bar]:
         bars.append(Bar(scheme, "of ideal", required, share))
     for scheme, required in patterns.items():
         rows = _ours(table, scheme, PATTERN_RATES)
+        rows = rows[rows["family"] == "3x3"]
         share = _mean(rows, "share_of_ideal", _count("3x3") * len(PATTERN_RATES))
         bars.append(Bar(scheme, "of ideal", required, share))
     for rate, required in ((2.0, 2.5), (3.0, 3.6), (5.0, 5.0)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def sparse_table(table: pd.DataFrame, family: str) -> str:
     for scheme, group in rows.groupby("scheme", sort=False):
         means = [geometric_mean(group.loc[group["rate"] == rate, "speedup"]) for rate in rates]
         share = geometric_mean(group["share_of_ideal"])
-        lines.append([str(scheme), *(f"{mean:.2f}" for mean in means), f"{100 * share:.0f} %"])
+        lines.append(
+            [str(scheme), *("–" if math.isnan(mean) else f"{mean:.2f}" for mean in means), f"{100 * share:.0f} %"]
+        )
     return markdown([f"times the best peer, {FAMILIES[family]}", *(f"{r:g}x" for r in rates), "of ideal"], lines)
 
 

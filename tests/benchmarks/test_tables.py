@@ -57,6 +57,18 @@ def test_bars_of_kernels(kernels):
     assert math.isnan({bar.subject: bar for bar in kernel_bars(fewer)}["block_kernel(32x1) at 5x"].measured)
 
 
+def test_bars_of_patterns_are_those_of_stride_one():
+    layers = [layer for layer in LAYERS.values() if layer.family in ("3x3", "3x3s2")]
+    rows = [
+        {"layer": layer.name, "family": layer.family, "runtime": "npas", "scheme": "pattern(4)", "rate": rate}
+        | {"measured_us": 1.0, "speedup": 1.0, "share_of_ideal": 0.7 if layer.family == "3x3" else 0.1}
+        for layer in layers
+        for rate in (3.0, 5.0, 7.0, 10.0)
+    ]
+    bars = {bar.subject: bar for bar in kernel_bars(pd.DataFrame(rows))}
+    assert bars["pattern(4)"].measured == pytest.approx(0.7)
+
+
 def test_bars_of_networks(networks):
     verdicts = {(bar.subject, bar.unit): bar.verdict for bar in network_bars(networks)}
     assert verdicts["mobilenet_v2 dense", "x the best peer"] == "met"
