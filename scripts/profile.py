@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from omegaconf import DictConfig
 
 from compiler import CompiledModel, KernelSpec, Timing, compile_model
+from compiler.layout import LAYOUTS
+from compiler.spec import CONVOLUTIONS
 from latency_model import Device, KernelStore, ProfileProgress, choose_kernels, profile
 from pruning import project
 from scripts import inputs
@@ -61,6 +64,22 @@ def with_relatives(pool: Iterable[KernelSpec]) -> list[KernelSpec]:
     return list(dict.fromkeys([*distinct, *relatives]))
 
 
+def with_conversions(pool: Iterable[KernelSpec]) -> list[KernelSpec]:
+    """The distinct kernels of `pool`, and the change of layout, both ways, of every image that one of them reads.
+
+    The compiler inserts such a change wherever it pays, which may be in few candidates and in none of the pool.
+    """
+    distinct = list(dict.fromkeys(pool))
+    shapes = {(spec.in_channels, spec.height, spec.width): None for spec in distinct if spec.op in CONVOLUTIONS}
+    changes = [
+        KernelSpec("convert", channels, channels, height, width, reads=reads, writes=writes)
+        for channels, height, width in shapes
+        if height * width > 1
+        for reads, writes in permutations(LAYOUTS, 2)
+    ]
+    return list(dict.fromkeys([*distinct, *changes]))
+
+
 def _scaled(spec: KernelSpec, factor: float) -> KernelSpec:
     width = max(1, round(factor * spec.in_channels))
     return replace(
@@ -74,8 +93,9 @@ def _scaled(spec: KernelSpec, factor: float) -> KernelSpec:
 def _profile_kernels(config: DictConfig, space: SearchSpace, device: Device, path: Path) -> None:
     rng = np.random.default_rng(config.seed)
     candidates = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(_POOL))]
+    occurring = (spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target))
     selection = choose_kernels(
-        with_relatives(spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target)),
+        with_relatives(with_conversions(occurring)),
         device.target,
         train=config.profile.kernels,
         held_out=config.profile.held_out,
