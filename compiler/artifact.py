@@ -19,7 +19,7 @@ from compiler.errors import ArtifactCorrupt
 from compiler.listing import Listing
 from compiler.runtime import Program, Signature
 
-FORMAT = 1
+FORMAT = 2
 FILES = ("kernels.c", "libmodel.so", "constants.safetensors")
 
 
@@ -63,6 +63,7 @@ def read(folder: Path) -> tuple[Program, Listing]:
     signature = Signature(
         tuple(map(tuple, fields["inputs"])),
         tuple(map(tuple, fields["outputs"])),
+        tuple(fields["types"]),
         fields["arena"],
         fields["kernels"],
     )

@@ -27,7 +27,7 @@ def make_buffers(calls: Sequence[Call], target: Target) -> dict[str, Buffer]:
 
     planar = {call.output for call in calls if call.spec.writes == PLANAR and call.spec.op != "unpack"}
     for call in calls:
-        if call.output in planar and call.inputs[0] in planar:
+        if call.spec.op in CONVOLUTIONS and call.output in planar and call.inputs[0] in planar:
             for tensor in call.inputs:
                 if group(tensor) != group(call.output):
                     groups[group(tensor)] = group(call.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 import compiler.translations  # noqa: F401  (registers the operators)
 from compiler.errors import CaptureFailed
 from compiler.graph import Graph
+from compiler.independence import require_independent_samples
 from compiler.translation import Capture
+
+DECOMPOSITIONS = 3
+"""Times that operators without a translation are replaced by simpler ones."""
 
 
 def capture(model: nn.Module, example_inputs: Sequence[Tensor]) -> Graph:
@@ -20,25 +25,45 @@ def capture(model: nn.Module, example_inputs: Sequence[Tensor]) -> Graph:
 
     Args:
         model: any module that `torch.export` can trace.
-        example_inputs: tensors [N, C, H, W] or [N, F]; only N may differ later.
+        example_inputs: tensors [N, ...]; only N may differ later.
 
     Raises:
         CaptureFailed: if tracing fails.
         UnsupportedOperator: naming the node, its module and what is supported.
         InvalidWeights: if a weight is NaN or infinite.
+        MixedSamples: if a sample's result depends on the others of its batch.
     """
+    inputs = tuple(value[:1] if isinstance(value, Tensor) and value.ndim else value for value in example_inputs)
     with _evaluating(model), warnings.catch_warnings(), _without_stack_traces():
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*(were|was) assigned during export.*")
         try:
-            program = torch.export.export(model, tuple(example_inputs))
+            program = torch.export.export(model, inputs)
             if _writes_in_place(program):
                 program = program.run_decompositions({})
+            program = _simplified(program)
         except Exception as error:
             raise CaptureFailed(
                 f"torch.export could not trace {type(model).__name__}: {error}\n"
                 "Make its forward free of data-dependent control flow, then try torch.export.export on it."
             ) from error
-    return Capture(program).graph()
+        translation = Capture(program)
+        graph = translation.graph()
+        if translation.mixing:
+            require_independent_samples(model, inputs, translation.mixing)
+    return graph
+
+
+def _simplified(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program with operators that have no translation replaced by what torch says they consist of."""
+    for _ in range(DECOMPOSITIONS):
+        unknown = Capture(program).unknown()
+        table: Any = torch.export.default_decompositions() if unknown else {}
+        chosen = {target: table[target] for target in unknown if target in table}
+        if not chosen:
+            break
+        program = program.run_decompositions(chosen)
+    return program
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from compiler.graph import (
     Op,
     Pool,
     Relayout,
-    Resample,
     Scale,
     Shape,
 )
@@ -88,7 +87,7 @@ def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledMo
     target = plan.target
     codes, head, main = kernel_codes(plan), header(target), driver(plan)
     library = build_library([head + code.shared + code.source for code in codes], head + main, target)
-    signature = Signature(plan.inputs, plan.outputs, plan.arena, len(plan.steps))
+    signature = Signature(plan.inputs, plan.outputs, plan.types, plan.arena, len(plan.steps))
     rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
     shared = dict.fromkeys(code.shared for code in codes)
     source = "\n".join([head, *shared, *(code.source for code in codes), main])
@@ -170,7 +169,6 @@ def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: to
         "global_pool": GlobalPool(),
         "add": Add(spec.epilogue[1:]),
         "scale": Scale(spec.epilogue),
-        "resample": Resample(spec.stride),
         "activation": Activation("".join(spec.epilogue)),
         "convert": Relayout(),
     }

@@ -36,10 +36,11 @@ class CompiledModel:
             InputMismatch: on another number, shape, type or device of inputs.
         """
         signature = self.program.signature
-        arrays = check_inputs(inputs, signature.inputs)
+        arrays = check_inputs(inputs, signature)
         outputs = [np.empty((len(arrays[0]), *shape), np.float32) for shape in signature.outputs]
         for index in range(len(arrays[0])):
-            self.program.run([array[index] for array in arrays], [output[index] for output in outputs])
+            one = slice(index, index + 1)
+            self.program.run([array[one] for array in arrays], [output[one] for output in outputs])
         results = tuple(like(inputs[0], output) for output in outputs)
         return results[0] if len(results) == 1 else results
 

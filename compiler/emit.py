@@ -95,11 +95,13 @@ def _call(plan: Plan, step: Step, index: int, constants_at: int) -> str:
 
     text = ""
     buffer = plan.buffers.get(step.writes)
-    if buffer is not None and buffer.halo != (0, 0):
+    begun = any(before.writes == step.writes for before in plan.steps[:index])
+    if buffer is not None and buffer.halo != (0, 0) and not begun:
         text += f"  {_clear_halo(buffer, step, address(step.writes))}\n"
     residual = address(step.reads[1]) if len(step.reads) > 1 else "0"
     scratch = f"arena + {plan.offsets[scratch_name(index)]}" if step.scratch else "0"
-    pointers = f"{address(step.reads[0])}, {address(step.writes)}, {residual}"
+    source = address(step.reads[0]) if step.reads else "0"
+    pointers = f"{source}, {address(step.writes)}, {residual}"
     text += f"  {step.code.name}({pointers}, constants + {constants_at}, d{index}, {scratch});  /* {step.layer} */\n"
     return f"{text}  if (stamps) stamps[{index + 1}] = npas_now();\n"
 

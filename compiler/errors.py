@@ -11,6 +11,10 @@ class UnsupportedOperator(CompilerError):
     """The network holds an operator, or a form of one, for which no kernel exists."""
 
 
+class MixedSamples(CompilerError):
+    """The result of one sample depends on the others of its batch, so that samples cannot be run one by one."""
+
+
 class CaptureFailed(CompilerError):
     """`torch.export` could not trace the network."""
 

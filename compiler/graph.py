@@ -1,4 +1,4 @@
-"""The compiler's immutable graph: operators on (channels, height, width) tensors of one image."""
+"""The compiler's immutable graph: operators on (channels, height, width) tensors of one sample."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int32]
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]
 
@@ -49,9 +50,28 @@ class BatchNorm(Op):
 
 @dataclass(frozen=True)
 class Activation(Op):
-    """Elementwise function; see `kernels.epilogue`."""
+    """Elementwise function, its parameters in parentheses; see `kernels.functions`."""
 
     kind: str
+
+
+@dataclass(frozen=True)
+class Constant(Op):
+    """A tensor that depends on no input."""
+
+    value: str
+
+
+@dataclass(frozen=True)
+class Gather(Op):
+    """Movement of data: every element of the output is one of the inputs', or `fill`.
+
+    `index` names positions [C, H, W] in the inputs, each flattened, one behind the other; -1 is `fill`. All of
+    reshape, permute, slice, concatenate, pad and shuffle is this.
+    """
+
+    index: str
+    fill: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,18 +82,18 @@ class Add(Op):
 
 
 @dataclass(frozen=True)
-class Scale(Op):
-    """First input times the second, which has one value a channel (squeeze-and-excitation)."""
+class Arithmetic(Op):
+    """Elementwise `kind` of two tensors of one shape: `mul`, `sub`, `div`, `max`, `min` or `pow`."""
 
+    kind: str
     epilogue: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Resample(Op):
-    """Every `stride`-th pixel, its channels moved up by `before`; channels that nothing is moved to are zero."""
+class Scale(Op):
+    """First input times the second, which has one value a channel (squeeze-and-excitation)."""
 
-    stride: Pair = (1, 1)
-    before: int = 0
+    epilogue: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +110,91 @@ class Pool(Op):
 @dataclass(frozen=True)
 class GlobalPool(Op):
     """Average over all pixels."""
+
+
+@dataclass(frozen=True)
+class TablePool(Op):
+    """Maximum or average over windows of any position and size.
+
+    `rows` and `cols` give (first, pixels, step) of the window of every output row and column. An average divides by
+    the product of the row's and the column's entry of `row_counts` and `col_counts`.
+    """
+
+    kind: str
+    rows: tuple[tuple[int, int, int], ...]
+    cols: tuple[tuple[int, int, int], ...]
+    row_counts: tuple[float, ...]
+    col_counts: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Resize(Op):
+    """Interpolation along rows, then columns: `rows` [H', H] and `cols` [W', W] name matrices with few non-zeros."""
+
+    rows: str
+    cols: str
+
+
+@dataclass(frozen=True)
+class Reduce(Op):
+    """`sum`, `mean`, `max` or `min` along each row: (C, H, W) to (C, H, 1)."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class Softmax(Op):
+    """Along each row; its logarithm if `log`."""
+
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Normalise(Op):
+    """y = (x - mean) / sqrt(variance + eps) * scale + shift, the latter two a value a channel.
+
+    Statistics are those of each pixel over its channels if `groups` is 0 (layer norm), of each group of channels over
+    all pixels otherwise. `centred` is false where the mean is taken to be zero (root mean square norm).
+    """
+
+    scale: str
+    shift: str
+    eps: float
+    groups: int = 0
+    centred: bool = True
+
+
+@dataclass(frozen=True)
+class MatMul(Op):
+    """Product of (B, M, K) and (B, K, N), or (B, N, K) if `transposed`, times `factor`."""
+
+    factor: float = 1.0
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Embedding(Op):
+    """Row `weight[i]` [V, D] for each of (T, 1, 1) numbers i: (D, 1, T). Numbers that name no row give NaN."""
+
+    weight: str
+
+
+@dataclass(frozen=True)
+class Recurrent(Op):
+    """A recurrent layer over the columns of what its gates receive from the input, (gates * padded, 1, T).
+
+    Gates follow torch's order; each has `padded` rows, of which `hidden` are used. `weight` [gates, hidden, hidden]
+    and `bias` [gates, hidden] are those of the state, which starts as `state` [hidden] (and the cell as `cell`). The
+    output (hidden, 1, T), or (hidden, 1, T + 1) with the last cell of an `lstm`, holds the state after each step.
+    """
+
+    kind: str
+    weight: str
+    bias: str
+    state: str
+    cell: str
+    hidden: int
+    padded: int
 
 
 @dataclass(frozen=True)
@@ -139,6 +244,9 @@ class Graph:
         outputs: names of the tensors handed back.
         output_shapes: torch shape of each output without the batch dimension.
         constants: arrays that operators name.
+        input_shapes: torch shape of each input without the batch dimension; by default that of the tensor.
+        input_types: type of each input's elements; whole numbers are handed over as floats.
+        indices: positions that operators name.
     """
 
     inputs: Mapping[str, Shape]
@@ -146,6 +254,15 @@ class Graph:
     outputs: tuple[str, ...]
     output_shapes: tuple[tuple[int, ...], ...]
     constants: Mapping[str, Array] = field(repr=False)
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    input_types: tuple[str, ...] = ()
+    indices: Mapping[str, Indices] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.input_shapes:
+            object.__setattr__(self, "input_shapes", tuple(self.inputs.values()))
+        if not self.input_types:
+            object.__setattr__(self, "input_types", ("float32",) * len(self.inputs))
 
     def shape_of(self, tensor: str) -> Shape:
         """(C, H, W) of a tensor."""
@@ -168,6 +285,7 @@ class Graph:
         nodes: Iterable[Node],
         renamed: Mapping[str, str] | None = None,
         constants: Mapping[str, Array] | None = None,
+        indices: Mapping[str, Indices] | None = None,
     ) -> Graph:
         """A graph with other nodes, in which readers of a renamed tensor read its new name."""
         renamed = renamed or {}
@@ -179,7 +297,13 @@ class Graph:
 
         moved = tuple(replace(node, inputs=tuple(final(name) for name in node.inputs)) for node in nodes)
         outputs = tuple(final(name) for name in self.outputs)
-        return replace(self, nodes=moved, outputs=outputs, constants=self.constants if constants is None else constants)
+        return replace(
+            self,
+            nodes=moved,
+            outputs=outputs,
+            constants=self.constants if constants is None else constants,
+            indices=self.indices if indices is None else indices,
+        )
 
     def dump(self) -> str:
         """The graph as text, a node a line."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from compiler.graph import Pair
+
+Positions = npt.NDArray[np.int64]
 
 BLOCKED = "blocked"
 """Channels in blocks of the vector length, innermost: a vector is one pixel of several channels."""
@@ -74,3 +79,11 @@ class Buffer:
         """Position of an element, counted from the first float of the buffer; y and x may lie in the halo."""
         block, lane = divmod(channel, self.lanes)
         return block * self.plane + (y + self.halo[0]) * self.row + (x + self.halo[1]) * self.lanes + lane
+
+    def offsets(self, positions: Positions) -> Positions:
+        """`offset` of the elements at flat positions in (channels, height, width)."""
+        channel, pixel = np.divmod(positions, self.height * self.width)
+        block, lane = np.divmod(channel, self.lanes)
+        row, column = np.divmod(pixel, self.width)
+        found: Positions = self.offset(0, 0, 0) + block * self.plane + row * self.row + column * self.lanes + lane
+        return found

@@ -28,14 +28,16 @@ class Call:
     Attributes:
         layer: name for tables.
         spec: the kernel.
-        inputs: tensors or user inputs, the residual second.
-        output: tensor or user output.
+        inputs: tensors or user inputs, the residual second; none for a constant.
+        output: tensor or user output; several calls may each write a part of one.
+        source: which of its operator's inputs a movement reads.
     """
 
     layer: str
     spec: KernelSpec
     inputs: tuple[str, ...]
     output: str
+    source: int = 0
 
 
 def user_input(index: int) -> str:
@@ -170,7 +172,8 @@ def _domains(
         if len(offered) == 1 and offered[0].reads == offered[0].writes == BLOCKED:
             continue
         for option in offered:
-            wanted[call.inputs[0]].add(option.reads)
+            if call.inputs:
+                wanted[call.inputs[0]].add(option.reads)
             for tensor in (*call.inputs[1:], call.output):
                 wanted[tensor].add(option.writes)
         for tensor in call.inputs:
@@ -258,6 +261,7 @@ class _Writer:
         native = {name: self.states[name][0] for name in self.inputs}
         """Layout in which a tensor is written; what it is converted to has the layout in its name."""
         packed: set[str] = set()
+        last = {call.output: index for index, call in enumerate(calls)}
 
         def version(tensor: str, layout: str) -> str:
             return tensor if layout == native[tensor] else f"{tensor}@{layout}"
@@ -269,17 +273,19 @@ class _Writer:
                     spec = _moving("pack", shapes[tensor], writes=layout)
                     yield Call(tensor, spec, (user_input(numbers[tensor]),), version(tensor, layout))
 
-        for call, offered in zip(calls, options, strict=True):
+        for position, (call, offered) in enumerate(zip(calls, options, strict=True)):
             for tensor in call.inputs:
                 yield from pack(tensor)
             wanted = [self.states[name] for name in (*call.inputs, call.output)]
+            if call.output in native:
+                wanted[-1] = (native[call.output],)
             option = min((o for o in offered if _serves(o, wanted)), key=lambda o: o.cycles)
             spec = _placed(call.spec, option.reads, option.writes)
-            residual = tuple(version(tensor, option.writes) for tensor in call.inputs[1:])
+            reads = tuple(version(name, option.writes if i else option.reads) for i, name in enumerate(call.inputs))
             native[call.output] = option.writes
-            yield Call(call.layer, spec, (version(call.inputs[0], option.reads), *residual), call.output)
+            yield replace(call, spec=spec, inputs=reads)
             for layout in self.states[call.output]:
-                if layout != option.writes:
+                if layout != option.writes and position == last[call.output]:
                     move = _moving("convert", shapes[call.output], option.writes, layout)
                     yield Call(call.layer, move, (call.output,), version(call.output, layout))
         for index, tensor in enumerate(self.outputs):

@@ -56,10 +56,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Signature:
-    """Shapes of the user's arrays without the batch dimension, and the sizes of what the driver needs."""
+    """Shapes of the user's arrays without the batch dimension, types of the inputs, and what the driver needs."""
 
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[int, ...], ...]
+    types: tuple[str, ...]
     arena: int
     kernels: int
 
@@ -119,13 +120,14 @@ def _aligned_copy(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return copied
 
 
-def check_inputs(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> list[npt.NDArray[np.float32]]:
+def check_inputs(inputs: Sequence[Any], signature: Signature) -> list[npt.NDArray[np.float32]]:
     """The user's arrays or tensors as contiguous float32 arrays [N, ...].
 
     Raises:
         InputMismatch: saying what was given and what is expected.
     """
-    wanted = ", ".join(f"float32 [N, {', '.join(map(str, shape))}]" for shape in shapes)
+    shapes, types = signature.inputs, signature.types
+    wanted = ", ".join(f"{t} [{', '.join(map(str, ('N', *shape)))}]" for t, shape in zip(types, shapes, strict=True))
     if len(inputs) != len(shapes):
         raise InputMismatch(f"{len(inputs)} inputs were given; this network takes {len(shapes)}: {wanted}")
     arrays = []
@@ -133,10 +135,7 @@ def check_inputs(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> li
         if not hasattr(value, "shape") or not hasattr(value, "dtype"):
             raise InputMismatch(f"input {index} is {type(value).__name__}; a tensor or numpy array is expected")
         given = tuple(value.shape)
-        flat_given, flat_wanted = given[1:], shape
-        while len(flat_wanted) > len(flat_given) and flat_wanted[-1] == 1:
-            flat_wanted = flat_wanted[:-1]
-        if str(value.dtype).split(".")[-1] != "float32" or flat_given != flat_wanted or given[0] < 1:
+        if str(value.dtype).split(".")[-1] != types[index] or given[1:] != shape or not given or given[0] < 1:
             raise InputMismatch(
                 f"input {index} is {value.dtype} of shape {given}; this network was compiled for {wanted}"
             )
@@ -145,7 +144,7 @@ def check_inputs(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> li
             raise InputMismatch(f"input {index} is on {device}; a compiled network runs on the CPU: call .cpu() first")
         if not isinstance(value, np.ndarray):
             value = value.detach().numpy()
-        arrays.append(np.ascontiguousarray(value))
+        arrays.append(np.ascontiguousarray(value, np.float32))
     if len({len(array) for array in arrays}) > 1:
         raise InputMismatch(f"the inputs have different batch sizes: {[len(array) for array in arrays]}")
     return arrays

@@ -19,8 +19,8 @@ class KernelSpec:
     """One generated function at batch 1.
 
     Attributes:
-        op: `conv`, `depthwise`, `linear`, `max_pool`, `avg_pool`, `global_pool`, `add`, `scale`, `activation`,
-            `resample`, `pack` (from the user's NCHW), `unpack` (to it) or `convert` (from layout to layout).
+        op: `conv`, `depthwise`, `linear`, `max_pool`, `add`, ... (see `spec_of`), or one of those that the compiler
+            adds: `pack` (from the user's NCHW), `unpack` (to it) and `convert` (from layout to layout).
         in_channels, out_channels: channels read and written.
         height, width: spatial size of the input.
         kernel, stride, padding, dilation: (vertical, horizontal).
@@ -31,6 +31,7 @@ class KernelSpec:
         dtype: element type.
         reads, writes: layout of the input and of the output, `blocked` or `planar`; a residual lies like the output.
             What the user hands over or is handed back is NCHW whatever they say.
+        out: height and width of the output where they do not follow from the rest.
     """
 
     op: str
@@ -49,12 +50,15 @@ class KernelSpec:
     dtype: str = "float32"
     reads: str = BLOCKED
     writes: str = BLOCKED
+    out: tuple[int, int] = (0, 0)
 
     @cached_property
     def out_size(self) -> tuple[int, int]:
         """Height and width of the output."""
         if self.op == "global_pool":
             return 1, 1
+        if self.out != (0, 0):
+            return self.out
         size = (self.height, self.width)
         out = [
             (size[a] + 2 * self.padding[a] - self.dilation[a] * (self.kernel[a] - 1) - 1) // self.stride[a] + 1
@@ -92,6 +96,10 @@ class KernelSpec:
         kept = sparsity.scheme.kept_groups(self.weight_shape, sparsity.rate)
         return replace(self, sparsity=Sparsity(sparsity.scheme, groups / kept).canonical())
 
+    def named(self, op: str) -> KernelSpec:
+        """The same shapes under another operation."""
+        return replace(self, op=op)
+
     def to_dict(self) -> dict[str, Any]:
         """Flat form, one column a field, for tables and JSON."""
         return {
@@ -116,6 +124,8 @@ class KernelSpec:
             "dtype": self.dtype,
             "reads": self.reads,
             "writes": self.writes,
+            "out_h": self.out[0],
+            "out_w": self.out[1],
         }
 
     @classmethod
@@ -138,4 +148,5 @@ class KernelSpec:
             dtype=str(row["dtype"]),
             reads=str(row.get("reads", BLOCKED)),
             writes=str(row.get("writes", BLOCKED)),
+            out=(int(row.get("out_h", 0)), int(row.get("out_w", 0))),
         )

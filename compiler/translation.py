@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.export.graph_signature import InputKind
 from torch.fx import Node as FxNode
 
+from compiler.arrangement import arrange, arranged_shape, positions
 from compiler.errors import InvalidWeights, UnsupportedOperator
-from compiler.graph import Array, Graph, Node, Op, Pair, Shape
+from compiler.graph import Array, Constant, Gather, Graph, Indices, Node, Op, Pair, Shape
 
-Handler = Callable[["Capture", FxNode], str]
+Result = str | tuple[str | None, ...] | None
+"""Name of an operator's output tensor, or the names of several, of which some may not be to be had."""
+Handler = Callable[["Capture", FxNode], Result]
 HANDLERS: dict[str, Handler] = {}
+INPUT_TYPES = (torch.float32, torch.int64, torch.int32)
 
 
 def handles(*targets: str) -> Callable[[Handler], Handler]:
@@ -28,63 +34,123 @@ def handles(*targets: str) -> Callable[[Handler], Handler]:
 
 
 class Capture:
-    """One translation in progress."""
+    """One translation in progress: of a program for a batch of one sample.
+
+    Attributes:
+        mixing: nodes that, by their form, might mix samples of a batch.
+    """
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         self.program = program
         self.nodes: list[Node] = []
         self.inputs: dict[str, Shape] = {}
+        self.input_shapes: list[tuple[int, ...]] = []
+        self.input_types: list[str] = []
         self.constants: dict[str, Array] = {}
-        self.tensors: dict[FxNode, str] = {}
-        self.parameters: dict[FxNode, str] = {}
-        self.batch = 0
+        self.indices: dict[str, Indices] = {}
+        self.tensors: dict[FxNode, Result] = {}
+        self.known: dict[FxNode, Any] = {}
+        self.names: dict[FxNode, str] = {}
+        self.mixing: list[FxNode] = []
+        self._shapes: dict[str, Shape] = {}
+        self._made: Counter[str] = Counter()
 
     def graph(self) -> Graph:
-        signature = self.program.graph_signature
-        stored = {**self.program.state_dict, **self.program.constants}
-        kinds = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
-        outputs: list[FxNode] = []
+        """The graph.
+
+        Raises:
+            UnsupportedOperator: naming the node, its module and what is supported.
+            InvalidWeights: if a weight is NaN or infinite.
+        """
+        outputs: list[Any] = []
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
-                spec = kinds[node.name]
-                if spec.kind is InputKind.USER_INPUT:
-                    self._take_input(node)
-                else:
-                    self._take_constant(node, str(spec.target), stored[str(spec.target)])
+                self._take_placeholder(node)
             elif node.op == "output":
-                outputs = [value for value in node.args[0] if isinstance(value, FxNode)]
-            else:
+                outputs = list(node.args[0])
+            elif self._depends_on_input(node):
                 self.tensors[node] = self._handler(node)(self, node)
-        names = tuple(self._output_name(node) for node in outputs)
-        shapes = tuple(tuple(node.meta["val"].shape[1:]) for node in outputs)
-        return Graph(self.inputs, tuple(self.nodes), names, shapes, self.constants)
+            else:
+                self.known[node] = self._evaluate(node)
+        names = tuple(self._output(node) for node in outputs)
+        return Graph(
+            self.inputs,
+            tuple(self.nodes),
+            names,
+            tuple(_without_batch(node.meta["val"].shape) for node in outputs),
+            self.constants,
+            tuple(self.input_shapes),
+            tuple(self.input_types),
+            self.indices,
+        )
+
+    def unknown(self) -> list[Any]:
+        """Operators without a translation, each once."""
+        nodes = [node for node in self.program.graph.nodes if node.op == "call_function"]
+        return list({node.target: None for node in nodes if str(node.target) not in HANDLERS})
+
+    def _take_placeholder(self, node: FxNode) -> None:
+        signature = self.program.graph_signature
+        spec = next(spec for spec in signature.input_specs if getattr(spec.arg, "name", None) == node.name)
+        if spec.kind is InputKind.USER_INPUT:
+            self._take_input(node)
+            return
+        name = str(spec.target)
+        stored = self.program.state_dict if name in self.program.state_dict else self.program.constants
+        self.known[node], self.names[node] = stored[name], name
+        if spec.kind is InputKind.PARAMETER:
+            _require_finite(stored[name], name)
 
     def _take_input(self, node: FxNode) -> None:
         value = node.meta["val"]
-        if value.dtype != torch.float32 or value.ndim not in (2, 4):
+        if not isinstance(value, Tensor):
+            self.known[node] = value
+            return
+        if value.dtype not in INPUT_TYPES or value.ndim < 1 or 0 in value.shape:
             raise UnsupportedOperator(
-                f"input {node.name} is {value.dtype} of shape {tuple(value.shape)}; "
-                "a compiled network takes float32 of shape [N, C, H, W] or [N, F]"
+                f"input {node.name} is {value.dtype} of shape {tuple(value.shape)}; a compiled network takes "
+                "tensors [N, ...] of float32, or of whole numbers (int64, int32)"
             )
-        self.batch = int(value.shape[0])
-        self.inputs[node.name] = shape3(tuple(value.shape[1:]))
+        axes = _without_batch(value.shape)
+        self.input_shapes.append(axes)
+        self.input_types.append(str(value.dtype).removeprefix("torch."))
+        as_given = torch.empty(1, *axes, device="meta")
+        rows = (1, *axes) if len(axes) == 2 else axes
+        shape = arranged_shape((1, *rows))
+        self.inputs[node.name] = self._shapes[node.name] = shape
         self.tensors[node] = node.name
+        if len(axes) == 2:
+            flat = torch.arange(as_given.numel()).reshape(1, *axes)
+            self.tensors[node] = self.move(node, [node.name], arrange(flat))
 
-    def _take_constant(self, node: FxNode, name: str, value: Any) -> None:
-        if value.is_floating_point():
-            array = np.ascontiguousarray(value.detach().to("cpu", torch.float32).numpy())
-            if not np.isfinite(array).all():
-                raise InvalidWeights(
-                    f"{name} holds {np.count_nonzero(~np.isfinite(array))} values that are NaN or infinite; "
-                    "load a sound checkpoint before compiling"
-                )
-            self.constants[name] = array
-        self.parameters[node] = name
+    def _depends_on_input(self, node: FxNode) -> bool:
+        return any(source in self.tensors for source in node.all_input_nodes)
 
-    def _output_name(self, node: FxNode) -> str:
-        if node not in self.tensors:
-            raise UnsupportedOperator(f"the network returns {node.name}, which is not computed from its inputs")
-        return self.tensors[node]
+    def _evaluate(self, node: FxNode) -> Any:
+        """The value of a node that depends on no input."""
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise self.refusal(node, "its result is random")
+        with torch.no_grad():
+            return node.target(*self.values(node.args), **self.values(node.kwargs))  # type: ignore[operator]
+
+    def values(self, arguments: Any) -> Any:
+        """Arguments with the values of nodes that depend on no input."""
+        return torch.fx.node.map_arg(arguments, lambda node: self.known[node])
+
+    def _output(self, node: Any) -> str:
+        if isinstance(node, FxNode) and node in self.known and isinstance(self.known[node], Tensor):
+            name = self._constant_tensor(node)
+        elif not isinstance(node, FxNode) or not isinstance(self.tensors.get(node), str):
+            raise UnsupportedOperator(f"the network returns {node}; a compiled network returns tensors")
+        else:
+            name = str(self.tensors[node])
+        shape = node.meta["val"].shape
+        if not node.meta["val"].dtype.is_floating_point:
+            raise UnsupportedOperator(f"the network returns {node} of {node.meta['val'].dtype}, not of float32")
+        axes = _without_batch(shape)
+        if len(axes) == 2:
+            return self.move(node, [name], positions((1, *axes)).reshape(1, *axes))
+        return name
 
     def _handler(self, node: FxNode) -> Handler:
         target = str(node.target) if node.op == "call_function" else node.op
@@ -99,21 +165,46 @@ class Capture:
             f"cannot compile {node.name} in module {path_of(node) or '(top level)'}: {why}. Supported: {known}"
         )
 
+    def is_known(self, value: Any) -> bool:
+        """Whether an argument is a number, or a tensor that depends on no input."""
+        return not isinstance(value, FxNode) or value in self.known
+
     def tensor(self, node: FxNode, index: int) -> str:
         """Name of the tensor that is argument `index`."""
         value = argument(node, index)
-        if not isinstance(value, FxNode) or value not in self.tensors:
-            raise self.refusal(node, f"argument {index} is not a tensor computed from the input")
-        return self.tensors[value]
+        return self.name_of(node, value)
+
+    def name_of(self, node: FxNode, value: Any) -> str:
+        """Name of the tensor that a node of the program stands for."""
+        if isinstance(value, FxNode) and isinstance(self.known.get(value), Tensor):
+            return self._constant_tensor(value)
+        name = self.tensors.get(value)
+        if not isinstance(name, str):
+            raise self.refusal(node, f"what it reads, {value}, is not supported")
+        return name
+
+    def _constant_tensor(self, node: FxNode) -> str:
+        value = self.known[node]
+        return self.store(
+            node, Constant(self.keep(node, arrange(value).to(torch.float32))), arranged_shape(value.shape)
+        )
 
     def constant(self, node: FxNode, index: int) -> str | None:
-        """Name of the constant that is argument `index`, None if absent."""
+        """Name of the constant that is argument `index`, None if absent.
+
+        Raises:
+            InvalidWeights: if it is not finite.
+        """
         value = argument(node, index)
         if value is None:
             return None
-        if value not in self.parameters:
-            raise self.refusal(node, f"argument {index} is not a parameter or buffer")
-        return self.parameters[value]
+        if not isinstance(value, FxNode) or not isinstance(self.known.get(value), Tensor):
+            raise self.refusal(node, f"argument {index} is computed from the input; it has to be a parameter or buffer")
+        name = self.names.get(value, value.name)
+        _require_finite(self.known[value], name)
+        if name not in self.constants:
+            self.constants[name] = to_array(self.known[value])
+        return name
 
     def required(self, node: FxNode, index: int) -> str:
         """Name of the constant that is argument `index`, which must be there."""
@@ -122,12 +213,53 @@ class Capture:
             raise self.refusal(node, f"argument {index} is missing")
         return name
 
+    def keep(self, node: FxNode, value: Tensor) -> str:
+        """Name of a constant made for `node`."""
+        name = f"{node.name}.constant{len(self.constants)}"
+        self.constants[name] = to_array(value)
+        return name
+
     def add(self, node: FxNode, op: Op, *inputs: str) -> str:
-        """Append a node for `node`; returns its tensor's name."""
+        """Append a node whose output lies as torch's result of `node` does; returns its tensor's name."""
         value = node.meta["val"]
         shape = value[0].shape if isinstance(value, (tuple, list)) else value.shape
-        self.nodes.append(Node(node.name, op, inputs, shape3(tuple(shape[1:])), path_of(node)))
-        return node.name
+        return self.store(node, op, arranged_shape(tuple(shape)), *inputs)
+
+    def store(self, node: FxNode, op: Op, shape: Shape, *inputs: str) -> str:
+        """Append a node with an output of any shape; returns its tensor's name."""
+        made = self._made[node.name]
+        name = f"{node.name}/{made}" if made or node.name in self.inputs else node.name
+        self._made[node.name] += 1
+        self._shapes[name] = shape
+        self.nodes.append(Node(name, op, inputs, shape, path_of(node)))
+        return name
+
+    def move(self, node: FxNode, sources: Sequence[str], index: Tensor, fill: float = 0.0) -> str:
+        """A tensor of the elements at `index` [C, H, W] of the sources; the source itself if that is the same."""
+        chosen = index.round().to(torch.int32).numpy()
+        shape = (int(chosen.shape[0]), int(chosen.shape[1]), int(chosen.shape[2]))
+        if len(sources) == 1 and self.shape_of(sources[0]) == shape and _counts_up(chosen):
+            return sources[0]
+        name = f"{node.name}.index{len(self.indices)}"
+        self.indices[name] = np.ascontiguousarray(chosen)
+        return self.store(node, Gather(name, fill), shape, *sources)
+
+    def take(self, node: FxNode, index: int, select: Callable[[Tensor], Tensor]) -> str:
+        """Argument `index` in another arrangement: `select` makes [C, H, W] of a tensor of the argument's shape."""
+        value = argument(node, index)
+        return self.move(node, [self.tensor(node, index)], select(positions(value.meta["val"].shape)))
+
+    def give(self, node: FxNode, tensor: str, natural: Callable[[Tensor], Tensor] | None = None) -> str:
+        """The result of `node`, a tensor of its shape made by `natural` (a reshape) of what was computed [C, H, W]."""
+        channels, height, width = self.shape_of(tensor)
+        computed = torch.arange(channels * height * width).reshape(channels, height, width)
+        shape = shape_of(node)
+        found = computed.reshape(shape) if natural is None else natural(computed).reshape(shape)
+        return self.move(node, [tensor], arrange(found))
+
+    def shape_of(self, tensor: str) -> Shape:
+        """(C, H, W) of a tensor."""
+        return self._shapes[tensor]
 
 
 def argument(node: FxNode, index: int, default: Any = None) -> Any:
@@ -142,17 +274,41 @@ def argument(node: FxNode, index: int, default: Any = None) -> Any:
     return default if value is None else value
 
 
+def shape_of(node: FxNode) -> tuple[int, ...]:
+    """Torch shape of a node's result, the first one if there are several."""
+    value = node.meta["val"]
+    return tuple((value[0] if isinstance(value, (tuple, list)) else value).shape)
+
+
 def path_of(node: FxNode) -> str:
+    """Module path of a node in the user's network."""
     stack = node.meta.get("nn_module_stack") or {}
     paths = [entry[0] for entry in stack.values()]
     return str(paths[-1]) if paths else ""
 
 
-def shape3(shape: tuple[int, ...]) -> Shape:
-    padded = (*shape, 1, 1)[:3] if len(shape) < 3 else shape
-    return int(padded[0]), int(padded[1]), int(padded[2])
-
-
 def pair(value: Any) -> Pair:
+    """(vertical, horizontal) of one number or two."""
     values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
     return (values[0], values[-1])
+
+
+def to_array(value: Tensor) -> Array:
+    """A tensor as a float32 array of its own."""
+    return np.ascontiguousarray(value.detach().to("cpu", torch.float32).numpy())
+
+
+def _without_batch(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape[1:])
+
+
+def _counts_up(index: Indices) -> bool:
+    return bool((index.reshape(-1) == np.arange(index.size)).all())
+
+
+def _require_finite(value: Tensor, name: str) -> None:
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        raise InvalidWeights(
+            f"{name} holds {int((~torch.isfinite(value)).sum())} values that are NaN or infinite; "
+            "load a sound checkpoint before compiling"
+        )

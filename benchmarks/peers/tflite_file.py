@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.errors import PeerUnavailable
 from compiler.capture import capture
-from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Op, Pair, Pool, Resample, Scale
+from compiler.graph import Activation, Add, Conv, Gather, GlobalPool, Graph, Node, Op, Pair, Pool, Scale
 from compiler.passes import PASSES
 
 FUSED = {"relu": schema.ActivationFunctionType.RELU, "relu6": schema.ActivationFunctionType.RELU6}
@@ -222,22 +222,29 @@ def _pool(writer: Writer, node: Node) -> int:
     return writer.emit(Builtin.MAX_POOL_2D, [source], _channels_last(node), Kind.Pool2DOptions, options)
 
 
-def _resample(writer: Writer, node: Node) -> int:
-    """Pixels are picked by a depthwise 1x1 convolution with ones: strided slices XNNPACK does not compute."""
+def _gather(writer: Writer, node: Node) -> int:
+    """Every n-th pixel between channels of zeros: a depthwise 1x1 convolution with ones, as XNNPACK does not slice."""
     op = node.op
-    assert isinstance(op, Resample)
+    assert isinstance(op, Gather)
+    index = writer.graph.indices[op.index]
+    channels, height, width = writer.graph.shape_of(node.inputs[0])
+    live = np.flatnonzero((index >= 0).any((1, 2)))
+    before, rows, cols = int(live[0]), node.shape[1], node.shape[2]
+    stride = (-(-height // rows), -(-width // cols))
+    whole = np.arange(channels * height * width).reshape(channels, height, width)[:, :: stride[0], :: stride[1]]
+    expected = np.pad(whole, ((before, node.shape[0] - channels - before), (0, 0), (0, 0)), constant_values=-1)
+    if len(node.inputs) > 1 or op.fill != 0 or not np.array_equal(index, expected):
+        raise PeerUnavailable("the .tflite writer knows no movement of data but strided slices between zeros")
     source = writer.numbers[node.inputs[0]]
-    channels = writer.shape(source)[3]
-    _, height, width, outputs = _channels_last(node)
-    if op.stride != (1, 1):
+    if stride != (1, 1):
         options = schema.DepthwiseConv2DOptionsT()
         options.padding, options.depthMultiplier = schema.Padding.VALID, 1
-        options.strideH, options.strideW = op.stride
+        options.strideH, options.strideW = stride
         ones, zeros = np.ones((1, 1, 1, channels), np.float32), np.zeros(channels, np.float32)
         inputs = [source, writer.constant(ones), writer.constant(zeros)]
-        shape = (1, height, width, channels)
+        shape = (1, rows, cols, channels)
         source = writer.emit(Builtin.DEPTHWISE_CONV_2D, inputs, shape, Kind.DepthwiseConv2DOptions, options)
-    return writer.pad(source, (0, 0, 0, op.before), (0, 0, 0, outputs - channels - op.before))
+    return writer.pad(source, (0, 0, 0, before), (0, 0, 0, node.shape[0] - channels - before))
 
 
 TRANSLATIONS: dict[type[Op], Callable[[Writer, Node], int]] = {
@@ -247,5 +254,5 @@ TRANSLATIONS: dict[type[Op], Callable[[Writer, Node], int]] = {
     Activation: _activation,
     GlobalPool: _global_pool,
     Pool: _pool,
-    Resample: _resample,
+    Gather: _gather,
 }

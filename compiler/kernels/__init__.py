@@ -1,6 +1,24 @@
 """Kernel families; importing this package registers them."""
 
-from compiler.kernels import convert, depthwise, elementwise, filter_vector, pixel_panel, pixel_vector, pool, winograd
+from compiler.kernels import (
+    constant,
+    convert,
+    depthwise,
+    elementwise,
+    embedding,
+    filter_vector,
+    gather,
+    matmul,
+    normalise,
+    pixel_panel,
+    pixel_vector,
+    pool,
+    recurrent,
+    resize,
+    rows,
+    table_pool,
+    winograd,
+)
 from compiler.kernels.base import FAMILIES, FAMILIES_OF, Code, Operands, Schedule
 
 __all__ = [
@@ -9,12 +27,21 @@ __all__ = [
     "Code",
     "Operands",
     "Schedule",
+    "constant",
     "convert",
     "depthwise",
     "elementwise",
+    "embedding",
     "filter_vector",
+    "gather",
+    "matmul",
+    "normalise",
     "pixel_panel",
     "pixel_vector",
     "pool",
+    "recurrent",
+    "resize",
+    "rows",
+    "table_pool",
     "winograd",
 ]

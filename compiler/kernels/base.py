@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from compiler.graph import Array
+from compiler.graph import Array, Indices, Op
 from compiler.layout import BLOCKED, Buffer
 from compiler.spec import KernelSpec
 from compiler.target import Target
@@ -87,7 +87,10 @@ class Operands:
         r: second input (residual), if any.
         weight: [O, I, kh, kw], empty for kernels without weights.
         bias: [O].
-        first_channel: channel of `y` that the first channel of `x` goes to, when resampling.
+        op: what is computed, where the spec does not say it all.
+        arrays: other constants, in the order in which the operator's fields name them.
+        index: where each element of `y` comes from; see `graph.Gather`.
+        first: position of `x`'s first element in `index`.
     """
 
     x: Buffer
@@ -95,7 +98,10 @@ class Operands:
     r: Buffer | None = None
     weight: Array = field(default_factory=lambda: np.empty(0, np.float32))
     bias: Array = field(default_factory=lambda: np.empty(0, np.float32))
-    first_channel: int = 0
+    op: Op | None = None
+    arrays: tuple[Array, ...] = ()
+    index: Indices = field(default_factory=lambda: np.empty(0, np.int32))
+    first: int = 0
 
 
 class Family(ABC):

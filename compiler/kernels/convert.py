@@ -152,43 +152,4 @@ INLINE void npas_transpose(const float *x, long xstep, float *y, long ystep)
 """
 
 
-RESAMPLE_DIMS = (
-    *("from", "to", "before", "height", "width", "sh", "sw"),
-    *("x0", "xrow", "xplane", "y0", "yrow", "yplane", "lanes"),
-)
-
-
-class Resampling(Family):
-    """Every n-th pixel, with channels moved up between zeros."""
-
-    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        height, width = spec.out_size
-        yield Schedule("resample", cycles=1.5 * spec.out_channels * height * width, bytes=activation_bytes(spec))
-
-    def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
-        source = f"""
-{signature("resample")}
-{{
-{prelude(RESAMPLE_DIMS)}  (void)r; (void)c; (void)s;
-  for (long ch = 0; ch < to; ch++) {{
-    const long k = ch - before, live = k >= 0 && k < from;
-    const float *xp = x + x0 + (live ? k / lanes * xplane + k % lanes : 0);
-    float *yp = y + y0 + ch / lanes * yplane + ch % lanes;
-    for (long i = 0; i < height; i++) for (long j = 0; j < width; j++)
-      yp[i * yrow + j * lanes] = live ? xp[i * sh * xrow + j * sw * lanes] : 0.0f;
-  }}
-}}
-"""
-        return Code("resample", source)
-
-    def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
-        x, y = use.x, use.y
-        dims = [
-            *(spec.in_channels, y.blocks * y.lanes, use.first_channel, y.height, y.width, *spec.stride),
-            *(x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.row, y.plane, y.lanes),
-        ]
-        return dims, b""
-
-
-register("resample", Resampling(), "resample")
 register("convert", Convert(), "pack", "unpack", "convert")

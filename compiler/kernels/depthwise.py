@@ -18,7 +18,7 @@ from compiler.kernels.base import (
     signature,
     split,
 )
-from compiler.kernels.epilogue import apply
+from compiler.kernels.epilogue import apply, suffix
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -52,12 +52,8 @@ class Depthwise(Family):
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         kh, kw = spec.kernel
         cols = split(spec.out_size[1], schedule.cols)
-        name = "_".join(
-            [
-                f"dw{kh}x{kw}_{schedule.cols}{'l' if cols[2] else ''}_s{spec.stride[1]}_d{spec.dilation[1]}",
-                *spec.epilogue,
-            ]
-        )
+        tile = f"dw{kh}x{kw}_{schedule.cols}{'l' if cols[2] else ''}_s{spec.stride[1]}_d{spec.dilation[1]}"
+        name = tile + suffix(spec.epilogue)
         taps = kh * kw
         held = taps <= target.registers // 2
         load = "".join(f"    {_weight(i)}\n" for i in range(taps)) if held else ""

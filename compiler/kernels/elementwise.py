@@ -1,37 +1,76 @@
-"""Sums, products a channel and activations that could not be fused into a producer."""
+"""Sums, products and activations that could not be fused into a producer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
-from compiler.kernels.epilogue import apply
+from compiler.kernels.epilogue import apply, suffix
+from compiler.layout import BLOCKED, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
 DIMS = ("blocks", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yplane", "r0", "rrow", "rplane")
 
+OPERATORS = {
+    "mul": "u * v",
+    "sub": "u - v",
+    "div": "u / v",
+    "max": "npas_select((u > v) | (u != u), u, v)",
+    "min": "npas_select((u < v) | (u != u), u, v)",
+    "pow": "npas_power(u, v)",
+}
+"""C expressions of two vectors u and v."""
+
 
 class Elementwise(Family):
-    """y = epilogue(x), pixel by pixel; `scale` multiplies by one value a channel first."""
+    """y = epilogue(x), or of x and r; `scale` multiplies by one value a channel first.
+
+    A vector is a pixel of several channels, or several pixels of a row of planes. What a vector of the latter has
+    beyond the row is computed and thrown away.
+    """
+
+    layouts = frozenset({(BLOCKED, BLOCKED), (PLANAR, PLANAR)})
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        vectors = -(-spec.in_channels // target.vector) * spec.height * spec.width
+        if spec.op == "scale" and spec.reads == PLANAR:
+            return
+        if spec.reads == PLANAR:
+            vectors = spec.in_channels * spec.height * (spec.width / target.vector + 1)
+        else:
+            vectors = -(-spec.in_channels // target.vector) * spec.height * spec.width
         yield Schedule("elementwise", cycles=3.0 * vectors + 10, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
-        name = "_".join(("scaled" if spec.op == "scale" else "pixelwise", *spec.epilogue))
-        at = "b * {0}plane + i * {0}row + j * VL"
-        value = f"(*(const vf *)(x + x0 + {at.format('x')}))"
+        kind = "".join(spec.epilogue[:1]) if spec.op == "arithmetic" else ""
+        rest = spec.epilogue[1:] if spec.op == "arithmetic" else spec.epilogue
+        planar = spec.reads == PLANAR
+        words = {"scale": "scaled", "arithmetic": kind}.get(spec.op, "pixelwise")
+        name = f"{'rows_' if planar else ''}{words}{suffix(rest)}"
+        step, kept = ("VL", "vfu") if planar else ("1", "vf")
+        at = "b * {0}plane + i * {0}row + " + ("j" if planar else "j * VL")
+        value = f"(*(const {kept} *)(x + x0 + {at.format('x')}))"
+        second = f"(*(const {kept} *)(r + r0 + {at.format('r')}))"
         if spec.op == "scale":
             value = f"({value} * *(const vf *)(r + r0 + b * rplane))"
-        value = apply(spec.epilogue, value, f"r + r0 + {at.format('r')}")
+        if kind:
+            value = f"({OPERATORS[kind]})"
+        value = apply(rest, value, f"r + r0 + {at.format('r')}", kept)
+        given = f"const vf u = (*(const {kept} *)(x + x0 + {at.format('x')})), v = {second};" if kind else ""
+        store = f"*({kept} *)(y + y0 + {at.format('y')}) = {value};"
+        if planar:
+            store = (
+                f"const vf z = {value};\n    memcpy(y + y0 + {at.format('y')}, &z, "
+                "sizeof(float) * (width - j < VL ? width - j : VL));"
+            )
         source = f"""
 {signature(name)}
 {{
 {prelude(DIMS)}  (void)r; (void)c; (void)s; (void)r0; (void)rrow; (void)rplane;
-  for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++)
-    *(vf *)(y + y0 + {at.format("y")}) = {value};
+  for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j += {step}) {{
+    {given}
+    {store}
+  }}
 }}
 """
         return Code(name, source)
@@ -43,4 +82,4 @@ class Elementwise(Family):
         return dims, b""
 
 
-register("elementwise", Elementwise(), "add", "activation", "scale")
+register("elementwise", Elementwise(), "add", "activation", "scale", "arithmetic")

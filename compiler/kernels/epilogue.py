@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compiler.kernels.functions import FUNCTIONS, SLOW, call, identifier
 from compiler.target import Target
 
-ACTIVATIONS = {
-    "relu": "npas_relu",
-    "relu6": "npas_relu6",
-    "hard_swish": "npas_hard_swish",
-    "hard_sigmoid": "npas_hard_sigmoid",
-}
-
 _HEADER = """\
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -26,12 +21,6 @@ typedef float vfu __attribute__((vector_size(4 * VL), may_alias, aligned(4)));
 #define UNTIL_HERE(v) {until_here}
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE vf npas_splat(float a) {{ return a - (vf){{0}}; }}
-INLINE vf npas_select(vi m, vf a, vf b) {{ return (vf)((m & (vi)a) | (~m & (vi)b)); }}
-INLINE vf npas_relu(vf a) {{ return (vf)(~(a < npas_splat(0.0f)) & (vi)a); }}
-INLINE vf npas_relu6(vf a) {{ return npas_select(a > npas_splat(6.0f), npas_splat(6.0f), npas_relu(a)); }}
-INLINE vf npas_hard_sigmoid(vf a) {{ return npas_relu6(a + 3.0f) * (1.0f / 6.0f); }}
-INLINE vf npas_hard_swish(vf a) {{ return a * npas_hard_sigmoid(a); }}
 """
 
 FEW_REGISTERS = 16
@@ -42,11 +31,16 @@ moves about costs a tenth of the time. With more of them operands come from memo
 def header(target: Target) -> str:
     """What every generated function needs: the vector types and the activations. NaN passes through all of them."""
     until_here = f'__asm__("" : : "{target.keep}"(v))' if target.registers <= FEW_REGISTERS else ""
-    return _HEADER.format(vector=target.vector, keep=target.keep, until_here=until_here)
+    return _HEADER.format(vector=target.vector, keep=target.keep, until_here=until_here) + FUNCTIONS + SLOW
 
 
 def apply(epilogue: Sequence[str], value: str, residual: str, vector: str = "vf") -> str:
     """C expression of the epilogue on `value`, reading the residual as a `vector` from the address `residual`."""
     for part in epilogue:
-        value = f"({value} + *(const {vector} *)({residual}))" if part == "add" else f"{ACTIVATIONS[part]}({value})"
+        value = f"({value} + *(const {vector} *)({residual}))" if part == "add" else call(part, value)
     return value
+
+
+def suffix(epilogue: Sequence[str]) -> str:
+    """What an epilogue adds to the name of a function."""
+    return "".join(f"_{identifier(part)}" for part in epilogue)

@@ -23,7 +23,7 @@ from compiler.kernels.base import (
     signature,
     split,
 )
-from compiler.kernels.epilogue import apply
+from compiler.kernels.epilogue import apply, suffix
 from compiler.kernels.products import (
     SECOND_CACHE,
     accumulate,
@@ -89,11 +89,8 @@ class FilterVector(Family):
         rows, cols = split(height, schedule.rows), split(width, schedule.cols)
         tails = ("t" if rows[2] else "") + ("l" if cols[2] else "")
         step = spec.stride[1] * use.x.lanes
-        words = [
-            f"fv{schedule.vectors}_{schedule.rows}x{schedule.cols}{tails}_s{step}_u{schedule.unroll}",
-            *spec.epilogue,
-        ]
-        name = "_".join(words)
+        tile = f"fv{schedule.vectors}_{schedule.rows}x{schedule.cols}{tails}_s{step}_u{schedule.unroll}"
+        name = tile + suffix(spec.epilogue)
         variants = [(schedule.rows, schedule.cols, "nx")]
         if cols[2]:
             variants.append((schedule.rows, schedule.cols - 1, "mx"))

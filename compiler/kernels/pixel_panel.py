@@ -28,7 +28,7 @@ from compiler.kernels.base import (
     signature,
     split,
 )
-from compiler.kernels.epilogue import apply
+from compiler.kernels.epilogue import apply, suffix
 from compiler.kernels.pixel_vector import pack_chunks
 from compiler.kernels.products import FMA_LATENCY, Indices, streaming_cycles
 from compiler.layout import PLANAR
@@ -134,7 +134,7 @@ class PixelPanel(Family):
         narrow = spec.out_size[1] < target.vector
         kernel = "x".join(map(str, spec.kernel)) + "d" + "x".join(map(str, spec.dilation))
         shape = "half" if panel.rows == 2 else "narrow" if narrow else "wide"
-        name = "_".join([f"panel{filters}_{panel.vectors}_{kernel}_{shape}_t{schedule.unroll}", *spec.epilogue])
+        name = f"panel{filters}_{panel.vectors}_{kernel}_{shape}_t{schedule.unroll}{suffix(spec.epilogue)}"
         sums = [(f, v) for f in range(filters) for v in range(panel.vectors)]
         place = f"(part + ({{0}} * {panel.vectors} + {{1}}) * VL)"
         lines = [f"vf a{f}_{v} = npas_splat(bias[b * {filters} + {f}]);" for f, v in sums]

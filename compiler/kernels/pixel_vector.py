@@ -24,7 +24,7 @@ from compiler.kernels.base import (
     signature,
     split,
 )
-from compiler.kernels.epilogue import apply
+from compiler.kernels.epilogue import apply, suffix
 from compiler.kernels.products import FMA_LATENCY, Indices, kept_share, pack_entries, streaming_cycles
 from compiler.layout import LINE, PLANAR
 from compiler.spec import KernelSpec
@@ -107,7 +107,7 @@ class PixelVector(Family):
         tail, pieces = "l" if shorter else "", "k" if schedule.chunk else ""
         read = spec.in_channels * _reach(spec, vectors, target.vector)
         fetch = filters >= PREFETCHING_FILTERS and read > NEAR_BYTES
-        name = "_".join([f"pv{filters}_{vectors}{tail}_u{unroll}{pieces}{'f' * fetch}", *spec.epilogue])
+        name = f"pv{filters}_{vectors}{tail}_u{unroll}{pieces}{'f' * fetch}{suffix(spec.epilogue)}"
         body = _tile(schedule, spec, vectors, fetch, f"t * {vectors} * VL")
         if shorter:
             rest = _tile(schedule, spec, vectors - 1, fetch, f"(t * {vectors - 1} + nx) * VL")

@@ -25,7 +25,7 @@ from compiler.kernels.base import (
     signature,
     split,
 )
-from compiler.kernels.epilogue import apply
+from compiler.kernels.epilogue import apply, suffix
 from compiler.kernels.products import (
     THIRD_CACHE_SPEED,
     accumulate,
@@ -106,7 +106,7 @@ class Winograd(Family):
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         vectors, cols = schedule.vectors, schedule.cols
-        name = "_".join([f"wino{vectors}_{cols}_u{schedule.unroll}", *spec.epilogue])
+        name = f"wino{vectors}_{cols}_u{schedule.unroll}{suffix(spec.epilogue)}"
         lines = accumulate(vectors, 1, cols, schedule.unroll, target.vector, None)
         for v in range(vectors):
             lines += [f"*(vf *)(mp + ({q} * {vectors} + {v}) * VL) = a{v}_0_{q};" for q in range(cols)]

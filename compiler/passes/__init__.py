@@ -4,8 +4,17 @@ from compiler.passes.batch_norm import fold_batch_norm
 from compiler.passes.dead_code import drop_dead_code
 from compiler.passes.epilogue import fuse_epilogues
 from compiler.passes.flatten import flatten_to_conv
-from compiler.passes.resample import merge_resamples
+from compiler.passes.gather import merge_gathers
+from compiler.passes.groups import ungroup
 
-PASSES = (drop_dead_code, fold_batch_norm, flatten_to_conv, merge_resamples, fuse_epilogues)
+PASSES = (drop_dead_code, merge_gathers, flatten_to_conv, drop_dead_code, fold_batch_norm, ungroup, fuse_epilogues)
 
-__all__ = ["PASSES", "drop_dead_code", "flatten_to_conv", "fold_batch_norm", "fuse_epilogues", "merge_resamples"]
+__all__ = [
+    "PASSES",
+    "drop_dead_code",
+    "flatten_to_conv",
+    "fold_batch_norm",
+    "fuse_epilogues",
+    "merge_gathers",
+    "ungroup",
+]

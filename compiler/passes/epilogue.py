@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compiler.graph import Activation, Add, Conv, Graph, Node, Scale
+from compiler.graph import Activation, Add, Arithmetic, Conv, Graph, Node, Scale
 
-FUSABLE = (Conv, Add, Scale)
+FUSABLE = (Conv, Add, Arithmetic, Scale)
 
 
 def fuse_epilogues(graph: Graph) -> Graph:

@@ -1,5 +1,25 @@
 """What operators of `torch.export` become; importing this package registers them."""
 
-from compiler.translations import convolution, elementwise, pooling, shape
+from compiler.translations import (
+    convolution,
+    elementwise,
+    movement,
+    normalisation,
+    pooling,
+    products,
+    recurrent,
+    reduction,
+    resize,
+)
 
-__all__ = ["convolution", "elementwise", "pooling", "shape"]
+__all__ = [
+    "convolution",
+    "elementwise",
+    "movement",
+    "normalisation",
+    "pooling",
+    "products",
+    "recurrent",
+    "reduction",
+    "resize",
+]

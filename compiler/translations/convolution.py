@@ -1,65 +1,117 @@
-"""Convolutions, linear layers and batch norm."""
+"""Convolutions, transposed ones among them."""
 
 from __future__ import annotations
 
-import numpy as np
+import torch
+from torch import Tensor
 from torch.fx import Node as FxNode
 
-from compiler.graph import BatchNorm, Conv, Linear
-from compiler.translation import Capture, argument, handles, pair
+from compiler.arrangement import arrange, positions
+from compiler.graph import Conv, Pair
+from compiler.translation import Capture, argument, handles, pair, shape_of
+from compiler.translations.images import as_image, from_image, image, image_size
 
 
-@handles("aten.conv2d.default")
+@handles("aten.conv2d.default", "aten.conv1d.default")
 def _conv(capture: Capture, node: FxNode) -> str:
-    op = Conv(
-        weight=capture.required(node, 1),
-        bias=capture.constant(node, 2),
-        stride=pair(argument(node, 3)),
-        padding=pair(argument(node, 4)),
-        dilation=pair(argument(node, 5)),
-        groups=int(argument(node, 6)),
-    )
-    return capture.add(node, op, capture.tensor(node, 0))
+    stride, padding, dilation = (_pair(node, index, neutral) for index, neutral in ((3, 1), (4, 0), (5, 1)))
+    return _convolve(capture, node, image(capture, node), stride, padding, dilation, int(argument(node, 6)))
 
 
-@handles("aten.conv2d.padding")
+@handles("aten.conv2d.padding", "aten.conv1d.padding")
 def _conv_padding(capture: Capture, node: FxNode) -> str:
-    weight = capture.required(node, 1)
-    kernel = capture.constants[weight].shape[2:]
-    stride, dilation = pair(argument(node, 3)), pair(argument(node, 5))
+    stride, dilation = (_pair(node, index, 1) for index in (3, 5))
+    kernel = _weight(capture, node).shape[2:]
     total = [d * (k - 1) if argument(node, 4) == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
-    if any(t % 2 for t in total):
-        raise capture.refusal(node, "padding='same' with an even kernel pads unevenly")
-    padding = (total[0] // 2, total[1] // 2)
-    op = Conv(weight, capture.constant(node, 2), stride, padding, dilation, int(argument(node, 6)))
-    return capture.add(node, op, capture.tensor(node, 0))
+    name, padding = image(capture, node), (total[0] // 2, total[1] // 2)
+    if total[0] % 2 or total[1] % 2:
+        height, width = image_size(capture, node)
+        widths = (padding[1], total[1] - padding[1], padding[0], total[0] - padding[0])
+        shape = (capture.shape_of(name)[0], height, width)
+        name = capture.move(node, [name], torch.constant_pad_nd(positions((1, *shape))[0], widths, -1))
+        padding = (0, 0)
+    return _convolve(capture, node, name, stride, padding, dilation, int(argument(node, 6)))
 
 
-@handles("aten.batch_norm.default")
-def _batch_norm(capture: Capture, node: FxNode) -> str:
-    if argument(node, 5):
-        raise capture.refusal(node, "it normalises with the statistics of the batch; put it in evaluation mode")
-    return _normalise(capture, node, float(argument(node, 7)))
+@handles("aten.convolution.default")
+def _convolution(capture: Capture, node: FxNode) -> str:
+    stride, padding, dilation = (_pair(node, index, neutral) for index, neutral in ((3, 1), (4, 0), (5, 1)))
+    if argument(node, 6):
+        return _transposed(capture, node, stride, padding, dilation, int(argument(node, 8)))
+    return _convolve(capture, node, image(capture, node), stride, padding, dilation, int(argument(node, 8)))
 
 
-@handles("aten._native_batch_norm_legit_no_training.default")
-def _batch_norm_function(capture: Capture, node: FxNode) -> str:
-    return _normalise(capture, node, float(argument(node, 6)))
+@handles("aten.conv_transpose2d.input", "aten.conv_transpose1d.default")
+def _conv_transposed(capture: Capture, node: FxNode) -> str:
+    stride, padding, dilation = (_pair(node, index, neutral) for index, neutral in ((3, 1), (4, 0), (7, 1)))
+    return _transposed(capture, node, stride, padding, dilation, int(argument(node, 6)))
 
 
-def _normalise(capture: Capture, node: FxNode, eps: float) -> str:
-    mean = capture.constants[capture.required(node, 3)].astype(np.float64)
-    variance = capture.constants[capture.required(node, 4)].astype(np.float64)
-    weight, bias = capture.constant(node, 1), capture.constant(node, 2)
-    scale = (1.0 if weight is None else capture.constants[weight]) / np.sqrt(variance + eps)
-    shift = (0.0 if bias is None else capture.constants[bias]) - mean * scale
-    for name, value in ((f"{node.name}.scale", scale), (f"{node.name}.shift", shift)):
-        capture.constants[name] = np.asarray(value, np.float32)
-    return capture.add(node, BatchNorm(f"{node.name}.scale", f"{node.name}.shift"), capture.tensor(node, 0))
+def _pair(node: FxNode, index: int, neutral: int) -> Pair:
+    """A parameter as (vertical, horizontal); that of a signal has `neutral` vertically."""
+    value = argument(node, index)
+    return (neutral, pair(value)[0]) if len(shape_of(node)) == 3 else pair(value)
 
 
-@handles("aten.linear.default")
-def _linear(capture: Capture, node: FxNode) -> str:
-    if len(node.meta["val"].shape) != 2:
-        raise capture.refusal(node, "a linear layer is compiled on [N, F] only")
-    return capture.add(node, Linear(capture.required(node, 1), capture.constant(node, 2)), capture.tensor(node, 0))
+def _weight(capture: Capture, node: FxNode) -> Tensor:
+    """The weight with two axes of positions."""
+    weight = torch.from_numpy(capture.constants[capture.required(node, 1)])
+    return weight.unsqueeze(2) if weight.ndim == 3 else weight
+
+
+def _convolve(
+    capture: Capture, node: FxNode, name: str, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> str:
+    weight, bias = capture.required(node, 1), capture.constant(node, 2)
+    if capture.constants[weight].ndim == 3:
+        weight = capture.keep(node, _weight(capture, node))
+    if capture.constants[weight].ndim != 4:
+        raise capture.refusal(node, "convolutions of volumes are not supported")
+    op = Conv(weight, bias, stride, padding, dilation, groups)
+    return from_image(capture, node, capture.store(node, op, as_image(shape_of(node)), name))
+
+
+def _transposed(capture: Capture, node: FxNode, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> str:
+    """A convolution that computes each phase of the result as filters of its own, which are then interleaved.
+
+    Row m * stride + r of the result sums weight[k] * x[m + q] over all k with r + padding - dilation * k = stride * q.
+    """
+    name, weight = image(capture, node), _weight(capture, node)
+    sizes, out = image_size(capture, node), as_image(shape_of(node))
+    inputs, outputs = weight.shape[0], weight.shape[1] * groups
+    whole = torch.zeros(inputs, outputs, *weight.shape[2:])
+    for group in range(groups):
+        rows = slice(group * inputs // groups, (group + 1) * inputs // groups)
+        cols = slice(group * outputs // groups, (group + 1) * outputs // groups)
+        whole[rows, cols] = weight[rows]
+    taps = [_taps(stride[a], padding[a], dilation[a], whole.shape[2 + a]) for a in (0, 1)]
+    counts = [-(-out[1 + a] // stride[a]) for a in (0, 1)]
+    after = [max((q for _, _, q in taps[a]), default=0) for a in (0, 1)]
+    before = [min((q for _, _, q in taps[a]), default=0) for a in (0, 1)]
+    border = [max(0, -before[a], counts[a] - sizes[a] + after[a]) for a in (0, 1)]
+    phases = stride[0] * stride[1]
+    kernel = torch.zeros(phases, outputs, inputs, *(max(after[a] + border[a], 0) + 1 for a in (0, 1)))
+    for r, k, q in taps[0]:
+        for s, j, p in taps[1]:
+            kernel[r * stride[1] + s, :, :, q + border[0], p + border[1]] += whole[:, :, k, j].T
+    bias = capture.constant(node, 2)
+    repeated = None
+    if bias is not None:
+        repeated = capture.keep(node, torch.from_numpy(capture.constants[bias]).repeat(phases))
+    made = [sizes[a] + 2 * border[a] - kernel.shape[3 + a] + 1 for a in (0, 1)]
+    op = Conv(capture.keep(node, kernel.flatten(0, 1)), repeated, padding=(border[0], border[1]))
+    computed = capture.store(node, op, (phases * outputs, made[0], made[1]), name)
+    found = torch.arange(phases * outputs * made[0] * made[1]).reshape(*stride, outputs, *made)
+    woven = found.permute(2, 3, 0, 4, 1).reshape(outputs, made[0] * stride[0], made[1] * stride[1])
+    return capture.move(node, [computed], arrange(woven[:, : out[1], : out[2]].reshape(shape_of(node))))
+
+
+def _taps(stride: int, padding: int, dilation: int, kernel: int) -> list[tuple[int, int, int]]:
+    """(phase r, kernel position k, input offset q) of everything that is summed along one axis."""
+    found = []
+    for r in range(stride):
+        for k in range(kernel):
+            q, rest = divmod(r + padding - dilation * k, stride)
+            if rest == 0:
+                found.append((r, k, q))
+    return found

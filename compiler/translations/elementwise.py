@@ -1,64 +1,270 @@
-"""Activations, sums and products."""
+"""Functions of one element, and of two."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
 from torch.fx import Node as FxNode
 
-from compiler.graph import Activation, Add, Scale
-from compiler.translation import Capture, argument, handles
+from compiler.arrangement import arrange, positions
+from compiler.graph import Activation, Add, Arithmetic, BatchNorm, Constant, Scale
+from compiler.translation import Capture, argument, handles, shape_of
+from compiler.translations.movement import moved
+
+SIMPLE = {
+    "abs": "abs",
+    "ceil": "ceil",
+    "cos": "cos",
+    "exp": "exp",
+    "floor": "floor",
+    "hardsigmoid": "hard_sigmoid",
+    "hardswish": "hard_swish",
+    "log": "log",
+    "log_sigmoid": "log_sigmoid",
+    "mish": "mish",
+    "neg": "neg",
+    "reciprocal": "reciprocal",
+    "relu": "relu",
+    "round": "round",
+    "rsqrt": "rsqrt",
+    "sigmoid": "sigmoid",
+    "sign": "sign",
+    "silu": "silu",
+    "sin": "sin",
+    "sqrt": "sqrt",
+    "tanh": "tanh",
+}
+"""Functions without parameters, by torch's name."""
 
 
-@handles("aten.relu.default")
-def _relu(capture: Capture, node: FxNode) -> str:
-    return capture.add(node, Activation("relu"), capture.tensor(node, 0))
+def spelled(name: str, *parameters: Any) -> str:
+    """A function with its parameters, as the graph spells it."""
+    return f"{name}({', '.join(repr(float(value)) for value in parameters)})"
 
 
-@handles("aten.hardswish.default")
-def _hard_swish(capture: Capture, node: FxNode) -> str:
-    return capture.add(node, Activation("hard_swish"), capture.tensor(node, 0))
+@handles(*(f"aten.{name}.default" for name in SIMPLE))
+def _simple(capture: Capture, node: FxNode) -> str:
+    name = str(node.target).removeprefix("aten.").split(".")[0]
+    return capture.add(node, Activation(SIMPLE[name]), capture.tensor(node, 0))
 
 
-@handles("aten.hardsigmoid.default")
-def _hard_sigmoid(capture: Capture, node: FxNode) -> str:
-    return capture.add(node, Activation("hard_sigmoid"), capture.tensor(node, 0))
+def _numbers(node: FxNode, first: int, count: int) -> list[float]:
+    return [float(argument(node, index)) for index in range(first, first + count)]
 
 
-@handles("aten.hardtanh.default")
-def _hard_tanh(capture: Capture, node: FxNode) -> str:
-    low, high = float(argument(node, 1)), float(argument(node, 2))
-    if (low, high) != (0.0, 6.0):
-        raise capture.refusal(node, f"clipping to [{low}, {high}] is not supported, only ReLU6")
-    return capture.add(node, Activation("relu6"), capture.tensor(node, 0))
+def _clipped(low: float, high: float) -> str:
+    known = {(0.0, 6.0): "relu6", (0.0, math.inf): "relu"}
+    return known.get((low, high)) or spelled("clip", low, high)
 
 
-@handles("aten.add.Tensor")
+def _clamp(node: FxNode) -> str:
+    low, high = argument(node, 1), argument(node, 2)
+    return _clipped(-math.inf if low is None else float(low), math.inf if high is None else float(high))
+
+
+def _gelu(node: FxNode) -> str:
+    return "gelu" if argument(node, 1, "none") == "none" else "gelu_tanh"
+
+
+def _elu(node: FxNode) -> str:
+    return spelled("elu", *_numbers(node, 1, 3))
+
+
+WITH_PARAMETERS: dict[str, Callable[[FxNode], str]] = {
+    "aten.celu.default": lambda node: spelled("elu", argument(node, 1), 1, 1 / float(argument(node, 1))),
+    "aten.clamp.default": _clamp,
+    "aten.clamp_max.default": lambda node: _clipped(-math.inf, float(argument(node, 1))),
+    "aten.clamp_min.default": lambda node: _clipped(float(argument(node, 1)), math.inf),
+    "aten.elu.default": _elu,
+    "aten.gelu.default": _gelu,
+    "aten.hardshrink.default": lambda node: spelled("hard_shrink", argument(node, 1)),
+    "aten.hardtanh.default": lambda node: _clipped(float(argument(node, 1)), float(argument(node, 2))),
+    "aten.leaky_relu.default": lambda node: spelled("leaky_relu", argument(node, 1)),
+    "aten.pow.Tensor_Scalar": lambda node: _power(float(argument(node, 1))),
+    "aten.rrelu.default": lambda node: spelled("leaky_relu", sum(_numbers(node, 1, 2)) / 2),
+    "aten.relu6.default": lambda node: "relu6",
+    "aten.selu.default": lambda node: spelled("elu", 1.6732632423543772, 1.0507009873554805, 1),
+    "aten.softplus.default": lambda node: spelled("softplus", *_numbers(node, 1, 2)),
+    "aten.softshrink.default": lambda node: spelled("soft_shrink", argument(node, 1)),
+    "aten.threshold.default": lambda node: spelled("threshold", *_numbers(node, 1, 2)),
+}
+"""Functions with numbers as parameters."""
+
+
+def _power(exponent: float) -> str:
+    known = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal", 2.0: "square"}
+    return known.get(exponent) or spelled("pow", exponent)
+
+
+@handles(*WITH_PARAMETERS)
+def _with_parameters(capture: Capture, node: FxNode) -> str:
+    kind = WITH_PARAMETERS[str(node.target)](node)
+    return capture.add(node, Activation(kind), capture.tensor(node, 0))
+
+
+@handles("aten.prelu.default")
+def _prelu(capture: Capture, node: FxNode) -> str:
+    """max(x, 0) + slope * min(x, 0), the slope being one number or one a channel."""
+    x = capture.tensor(node, 0)
+    slope = capture.constants[capture.required(node, 1)]
+    if slope.size == 1:
+        return capture.add(node, Activation(spelled("leaky_relu", float(slope.reshape(-1)[0]))), x)
+    shape = shape_of(node)
+    negative = capture.add(node, Activation(spelled("clip", -math.inf, 0)), x)
+    slopes = torch.from_numpy(slope).reshape(1, -1, *[1] * (len(shape) - 2))
+    scaled = affine(capture, node, negative, slopes, torch.zeros(()))
+    return capture.add(node, Add(), capture.add(node, Activation("relu"), x), scaled)
+
+
+@handles("aten.glu.default")
+def _glu(capture: Capture, node: FxNode) -> str:
+    source = argument(node, 0)
+    value, gate = positions(source.meta["val"].shape).chunk(2, int(argument(node, 1)))
+    name = capture.tensor(node, 0)
+    moved_value, moved_gate = (capture.move(node, [name], arrange(half)) for half in (value, gate))
+    return capture.add(node, Arithmetic("mul"), moved_value, capture.add(node, Activation("sigmoid"), moved_gate))
+
+
+@handles("aten.add.Tensor", "aten.add.Scalar")
 def _add(capture: Capture, node: FxNode) -> str:
-    names = capture.tensor(node, 0), capture.tensor(node, 1)
-    shapes = [tuple(argument(node, i).meta["val"].shape) for i in (0, 1)]
-    if shapes[0] != shapes[1] or argument(node, 2, 1) != 1:
-        raise capture.refusal(node, f"only sums of two tensors of one shape are supported, not {shapes}")
-    return capture.add(node, Add(), *names)
+    return _sum(capture, node, float(argument(node, 2, 1)))
 
 
-@handles("aten.mul.Tensor")
+@handles("aten.sub.Tensor", "aten.sub.Scalar")
+def _sub(capture: Capture, node: FxNode) -> str:
+    return _sum(capture, node, -float(argument(node, 2, 1)))
+
+
+@handles("aten.rsub.Scalar", "aten.rsub.Tensor")
+def _rsub(capture: Capture, node: FxNode) -> str:
+    if not capture.is_known(argument(node, 1)):
+        raise capture.refusal(node, "write a - b instead")
+    shift = _number(capture, argument(node, 1))
+    factor = -float(argument(node, 2, 1))
+    return affine(capture, node, capture.tensor(node, 0), torch.tensor(factor), shift)
+
+
+def _sum(capture: Capture, node: FxNode, factor: float) -> str:
+    """First argument plus `factor` times the second."""
+    first, second = argument(node, 0), argument(node, 1)
+    if capture.is_known(second):
+        shift = factor * _number(capture, second)
+        return affine(capture, node, _expanded(capture, node, first), torch.ones(()), shift)
+    if capture.is_known(first):
+        moved_second = _expanded(capture, node, second)
+        return affine(capture, node, moved_second, torch.tensor(factor), _number(capture, first))
+    names = _expanded(capture, node, first), _expanded(capture, node, second)
+    if factor == 1:
+        return capture.add(node, Add(), *names)
+    if factor == -1:
+        return capture.add(node, Arithmetic("sub"), *names)
+    scaled = affine(capture, node, names[1], torch.tensor(factor), torch.zeros(()))
+    return capture.add(node, Add(), names[0], scaled)
+
+
+@handles("aten.mul.Tensor", "aten.mul.Scalar")
 def _mul(capture: Capture, node: FxNode) -> str:
-    names = [capture.tensor(node, 0), capture.tensor(node, 1)]
-    shapes = [tuple(argument(node, i).meta["val"].shape) for i in (0, 1)]
-    if shapes[0][2:] == (1, 1):
-        names.reverse()
-        shapes.reverse()
-    if len(shapes[1]) != 4 or shapes[0][:2] != shapes[1][:2] or shapes[1][2:] != (1, 1):
-        raise capture.refusal(node, f"only a product with one value a channel is supported, not {shapes}")
-    return capture.add(node, Scale(), *names)
+    first, second = argument(node, 0), argument(node, 1)
+    if capture.is_known(first):
+        first, second = second, first
+    if capture.is_known(second):
+        name = _expanded(capture, node, first)
+        return affine(capture, node, name, _number(capture, second), torch.zeros(()))
+    for one, other in ((first, second), (second, first)):
+        whole, each = one.meta["val"].shape, other.meta["val"].shape
+        if len(whole) == len(each) == 4 and whole == shape_of(node) and tuple(each) == (*whole[:2], 1, 1):
+            return capture.add(node, Scale(), capture.name_of(node, one), capture.name_of(node, other))
+    return _two(capture, node, "mul")
 
 
-@handles("aten.clone.default", "aten.alias.default", "aten.contiguous.default", "aten.dropout.default")
-def _identity(capture: Capture, node: FxNode) -> str:
-    return capture.tensor(node, 0)
+@handles("aten.div.Tensor", "aten.div.Scalar")
+def _div(capture: Capture, node: FxNode) -> str:
+    first, second = argument(node, 0), argument(node, 1)
+    if capture.is_known(second):
+        name = _expanded(capture, node, first)
+        return affine(capture, node, name, 1 / _number(capture, second), torch.zeros(()))
+    if capture.is_known(first):
+        inverse = capture.add(node, Activation("reciprocal"), _expanded(capture, node, second))
+        return affine(capture, node, inverse, _number(capture, first), torch.zeros(()))
+    return _two(capture, node, "div")
 
 
-@handles("<built-in function getitem>")
-def _getitem(capture: Capture, node: FxNode) -> str:
-    if node.args[1] != 0:
-        raise capture.refusal(node, "only the first result of an operator is supported")
-    return capture.tensor(node, 0)
+TWO = {
+    "aten.max.other": "max",
+    "aten.maximum.default": "max",
+    "aten.min.other": "min",
+    "aten.minimum.default": "min",
+    "aten.pow.Tensor_Tensor": "pow",
+}
+"""Functions of two tensors."""
+
+
+@handles(*TWO)
+def _of_two(capture: Capture, node: FxNode) -> str:
+    return _two(capture, node, TWO[str(node.target)])
+
+
+def _two(capture: Capture, node: FxNode, kind: str) -> str:
+    names = (_expanded(capture, node, argument(node, index)) for index in (0, 1))
+    return capture.add(node, Arithmetic(kind), *names)
+
+
+@handles("aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
+def _where(capture: Capture, node: FxNode) -> str:
+    condition, chosen, other = (argument(node, index) for index in range(3))
+    if not capture.is_known(condition):
+        raise capture.refusal(node, "the condition is computed from the input")
+    inverted = not isinstance(chosen, FxNode)
+    tensor, fill = (other, chosen) if inverted else (chosen, other)
+    mask = capture.known[condition]
+    found = positions(tensor.meta["val"].shape).expand(shape_of(node))
+    found = found.masked_fill(mask if inverted else ~mask, -1)
+    return capture.move(node, [capture.name_of(node, tensor)], arrange(found), float(fill))
+
+
+def _number(capture: Capture, value: Any) -> Tensor:
+    known = capture.known[value] if isinstance(value, FxNode) else value
+    return torch.as_tensor(known, dtype=torch.float32).detach()
+
+
+def _expanded(capture: Capture, node: FxNode, value: Any) -> str:
+    """The tensor `value`, repeated so that it has the shape of the result."""
+    name, shape = capture.name_of(node, value), value.meta["val"].shape
+    if tuple(shape) == shape_of(node):
+        return name
+    return capture.move(node, [name], arrange(positions(shape).expand(shape_of(node))))
+
+
+def affine(capture: Capture, node: FxNode, tensor: str, factor: Tensor, shift: Tensor) -> str:
+    """`tensor`, which has the shape of the result, times `factor` plus `shift`, both known and broadcast.
+
+    What is one value a channel becomes a batch norm, and may disappear into a convolution.
+    """
+    shape = shape_of(node)
+    terms = [arrange(term.expand(shape).contiguous()) for term in (factor, shift)]
+    columns = [term.flatten(1) for term in terms]
+    if all(bool((column == column[:, :1]).all()) for column in columns):
+        scale, offset = (capture.keep(node, column[:, 0]) for column in columns)
+        return capture.add(node, BatchNorm(scale, offset), tensor)
+    name = tensor
+    if not bool((terms[0] == 1).all()):
+        name = capture.add(node, Arithmetic("mul"), name, _stored(capture, node, terms[0]))
+    if not bool((terms[1] == 0).all()):
+        name = capture.add(node, Add(), name, _stored(capture, node, terms[1]))
+    return name
+
+
+def _stored(capture: Capture, node: FxNode, value: Tensor) -> str:
+    shape = (int(value.shape[0]), int(value.shape[1]), int(value.shape[2]))
+    return capture.store(node, Constant(capture.keep(node, value)), shape)
+
+
+@handles("aten.where.self")
+def _where_tensors(capture: Capture, node: FxNode) -> Any:
+    if not capture.is_known(argument(node, 0)):
+        raise capture.refusal(node, "the condition is computed from the input")
+    return moved(capture, node)

@@ -1,47 +1,103 @@
-"""Poolings."""
+"""Poolings: windows, adaptive ones, and the mean over all pixels."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch.fx import Node as FxNode
 
-from compiler.graph import GlobalPool, Pair, Pool
-from compiler.translation import Capture, argument, handles, pair
+from compiler.graph import GlobalPool, Op, Pair, Pool, TablePool
+from compiler.translation import Capture, Result, argument, handles, pair, shape_of
+from compiler.translations.images import as_image, from_image, image, image_size
+
+Window = tuple[int, int, int]
 
 
-def _pool_window(capture: Capture, node: FxNode) -> tuple[Pair, Pair, Pair]:
-    kernel = pair(argument(node, 1))
-    stride = pair(argument(node, 2) or kernel)
-    return kernel, stride, pair(argument(node, 3, 0))
+@handles("aten.max_pool2d.default", "aten.max_pool1d.default")
+def _max_pool(capture: Capture, node: FxNode) -> Result:
+    kernel, stride, padding = _window(node)
+    dilation, ceil = _pair(node, argument(node, 4, 1), 1), bool(argument(node, 5, False))
+    if dilation == (1, 1) and not ceil:
+        return _pool(capture, node, Pool("max", kernel, stride, padding))
+    sizes, out = image_size(capture, node), as_image(shape_of(node))
+    windows = [_cut(sizes[a], out[1 + a], kernel[a], stride[a], padding[a], dilation[a]) for a in (0, 1)]
+    ones = [(1.0,) * len(part) for part in windows]
+    return _pool(capture, node, TablePool("max", windows[0], windows[1], ones[0], ones[1]))
 
 
-@handles("aten.max_pool2d.default")
-def _max_pool(capture: Capture, node: FxNode) -> str:
-    kernel, stride, padding = _pool_window(capture, node)
-    if pair(argument(node, 4, 1)) != (1, 1) or argument(node, 5, False):
-        raise capture.refusal(node, "dilation and ceil_mode of a pooling are not supported")
-    return capture.add(node, Pool("max", kernel, stride, padding), capture.tensor(node, 0))
+@handles("aten.max_pool2d_with_indices.default")
+def _max_pool_with_indices(capture: Capture, node: FxNode) -> Result:
+    return (str(_max_pool(capture, node)),)
 
 
-@handles("aten.avg_pool2d.default")
-def _avg_pool(capture: Capture, node: FxNode) -> str:
-    kernel, stride, padding = _pool_window(capture, node)
-    if argument(node, 4, False) or argument(node, 6) is not None:
-        raise capture.refusal(node, "ceil_mode and divisor_override of a pooling are not supported")
-    op = Pool("avg", kernel, stride, padding, bool(argument(node, 5, True)))
-    return capture.add(node, op, capture.tensor(node, 0))
+@handles("aten.avg_pool2d.default", "aten.avg_pool1d.default")
+def _avg_pool(capture: Capture, node: FxNode) -> Result:
+    kernel, stride, padding = _window(node)
+    ceil, counted = bool(argument(node, 4, False)), bool(argument(node, 5, True))
+    divisor = argument(node, 6) if "2d" in str(node.target) else None
+    if not ceil and divisor is None:
+        return _pool(capture, node, Pool("avg", kernel, stride, padding, counted))
+    sizes, out = image_size(capture, node), as_image(shape_of(node))
+    windows = [_cut(sizes[a], out[1 + a], kernel[a], stride[a], padding[a], 1) for a in (0, 1)]
+    counts = [
+        tuple(float(_counted(i, sizes[a], kernel[a], stride[a], padding[a]) if counted else window[1])
+              for i, window in enumerate(windows[a]))
+        for a in (0, 1)
+    ]  # fmt: skip
+    if divisor is not None:
+        counts = [(float(divisor),) * out[1], (1.0,) * out[2]]
+    return _pool(capture, node, TablePool("avg", windows[0], windows[1], counts[0], counts[1]))
 
 
-@handles("aten.adaptive_avg_pool2d.default")
-def _adaptive_pool(capture: Capture, node: FxNode) -> str:
-    if pair(argument(node, 1)) != (1, 1):
-        raise capture.refusal(node, "adaptive pooling is supported to 1x1 only")
-    return capture.add(node, GlobalPool(), capture.tensor(node, 0))
+@handles("aten.adaptive_avg_pool2d.default", "aten.adaptive_avg_pool1d.default")
+def _adaptive_avg_pool(capture: Capture, node: FxNode) -> Result:
+    if as_image(shape_of(node))[1:] == (1, 1):
+        return _pool(capture, node, GlobalPool())
+    return _pool(capture, node, _adaptive(capture, node, "avg"))
 
 
-@handles("aten.mean.dim")
-def _mean(capture: Capture, node: FxNode) -> str:
-    source = argument(node, 0).meta["val"]
-    dims = sorted(int(d) % source.ndim for d in argument(node, 1))
-    if source.ndim != 4 or dims != [2, 3]:
-        raise capture.refusal(node, f"a mean over dimensions {dims} is not supported, only over all pixels")
-    return capture.add(node, GlobalPool(), capture.tensor(node, 0))
+@handles("aten.adaptive_max_pool2d.default", "aten.adaptive_max_pool1d.default")
+def _adaptive_max_pool(capture: Capture, node: FxNode) -> Result:
+    return (_pool(capture, node, _adaptive(capture, node, "max")),)
+
+
+def _pool(capture: Capture, node: FxNode, op: Op) -> str:
+    pooled = capture.store(node, op, as_image(shape_of(node)), image(capture, node))
+    return from_image(capture, node, pooled)
+
+
+def _pair(node: FxNode, value: Any, neutral: int) -> Pair:
+    """(vertical, horizontal) of a parameter; signals have one row."""
+    horizontal = pair(value)
+    return (neutral, horizontal[0]) if len(shape_of(node)) == 3 else horizontal
+
+
+def _window(node: FxNode) -> tuple[Pair, Pair, Pair]:
+    kernel = _pair(node, argument(node, 1), 1)
+    stride = _pair(node, argument(node, 2) or argument(node, 1), 1)
+    return kernel, stride, _pair(node, argument(node, 3, 0), 0)
+
+
+def _cut(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[Window, ...]:
+    """Windows without what lies in the padding."""
+    windows = []
+    for index in range(out):
+        inside = [p for k in range(kernel) if 0 <= (p := index * stride - padding + k * dilation) < size]
+        windows.append((inside[0], len(inside), dilation))
+    return tuple(windows)
+
+
+def _counted(index: int, size: int, kernel: int, stride: int, padding: int) -> int:
+    """Elements of a window, padding included, but for what `ceil_mode` adds beyond it."""
+    start = index * stride - padding
+    return min(start + kernel, size + padding) - start
+
+
+def _adaptive(capture: Capture, node: FxNode, kind: str) -> TablePool:
+    sizes, out = image_size(capture, node), as_image(shape_of(node))[1:]
+    windows: list[tuple[Window, ...]] = []
+    for size, wanted in zip(sizes, out, strict=True):
+        bounds = [(i * size // wanted, -(-(i + 1) * size // wanted)) for i in range(wanted)]
+        windows.append(tuple((first, last - first, 1) for first, last in bounds))
+    counts = [tuple(float(count) for _, count, _ in part) for part in windows]
+    return TablePool(kind, windows[0], windows[1], counts[0], counts[1])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compiler import KernelSpec, compile_model, compile_specs
-from compiler.errors import InputMismatch, InvalidWeights, UnsupportedOperator, UnsupportedThreads
+from compiler.errors import InputMismatch, InvalidWeights, MixedSamples, UnsupportedOperator, UnsupportedThreads
 from pruning import Sparsity, make_scheme
 
 SCHEMES = [
@@ -279,15 +279,45 @@ def test_nan_in_the_input_reaches_the_output() -> None:
     assert torch.isnan(compiled(x)[0, :, 0, 0]).all()
 
 
-class Softmaxed(nn.Module):
+class Sort(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(1).values
+
+
+class Sorted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1))
+        self.inner = nn.Sequential(nn.Conv2d(3, 4, 3), Sort())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x)
 
 
+class Mixing(nn.Module):
+    """The samples of a batch see one another."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.form:
+            case "mean of the batch":
+                return x - x.mean(0, keepdim=True)
+            case "transposed":
+                return x.flatten(1).T
+            case "squeezed":
+                return x.mean((2, 3)).squeeze()
+            case _:
+                return x.flatten(1) @ x.flatten(1).T
+
+
+@pytest.mark.parametrize("form", ["mean of the batch", "transposed", "squeezed", "product"])
+def test_networks_whose_samples_mix_are_refused_by_name(form: str) -> None:
+    with pytest.raises(MixedSamples, match="one sample at a time"):
+        compile_model(Mixing(form), torch.randn(1, 3, 8, 8))
+
+
 def test_unsupported_operators_are_refused_with_node_module_and_list() -> None:
-    with pytest.raises(UnsupportedOperator, match=r"softmax.*inner\.1.*Supported: .*conv2d.*hardswish"):
-        compile_model(Softmaxed(), torch.randn(1, 3, 8, 8))
+    with pytest.raises(UnsupportedOperator, match=r"sort.*inner\.1.*Supported: .*conv2d.*hardswish"):
+        compile_model(Sorted(), torch.randn(1, 3, 8, 8))

@@ -1,0 +1,101 @@
+"""Functions of whole rows of planes: reductions and the softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
+from compiler.layout import PLANAR
+from compiler.spec import KernelSpec
+from compiler.target import Target
+
+DIMS = ("planes", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yplane")
+
+_LOOP = """\
+      long j = 0;
+      {vector} m = {neutral};
+      for (; j + VL <= width; j += VL) {{ const vf v = *(const vfu *)(p + j); {vector_step}; }}
+      for (long l = 0; l < VL; l++) {{ const float v = m[l]; {step}; }}
+      for (; j < width; j++) {{ const float v = p[j]; {step}; }}
+"""
+_MAX = _LOOP.format(
+    vector="vf",
+    neutral="npas_splat(-__builtin_inff())",
+    vector_step="m = npas_select((v > m) | (v != v), v, m)",
+    step="a = v > a || v != v ? v : a",
+)
+_MIN = _MAX.replace("-__builtin_inff()", "__builtin_inff()").replace("v > ", "v < ")
+_SUM = _LOOP.format(vector="vf", neutral="npas_splat(0.0f)", vector_step="m += v", step="a += v")
+
+_REDUCTIONS = {
+    "max": ("-__builtin_inff()", _MAX, "a"),
+    "min": ("__builtin_inff()", _MIN, "a"),
+    "sum": ("0.0f", _SUM, "a"),
+    "mean": ("0.0f", _SUM, "a / (float)width"),
+}
+
+_SOFTMAX = """\
+      float *q = y + y0 + b * yplane + i * yrow, a = -__builtin_inff();
+      {{
+{max}      }}
+      const float top = a;
+      vf total = npas_splat(0.0f);
+      for (long j = 0; j < width; j += VL) {{
+        const long left = width - j < VL ? width - j : VL;
+        vf v = npas_splat(-__builtin_inff());
+        memcpy(&v, p + j, sizeof(float) * left);
+        v = npas_exp(v - top);
+        total += v;
+        memcpy(q + j, {kept}, sizeof(float) * left);
+      }}
+      float sum = 0.0f;
+      for (long l = 0; l < VL; l++) sum += total[l];
+      {finish}
+"""
+
+
+class Rows(Family):
+    """One row after another; what a vector has beyond a row is never read."""
+
+    layouts = frozenset({(PLANAR, PLANAR)})
+
+    def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
+        rows = spec.in_channels * spec.height
+        factor = 8.0 if "softmax" in spec.op else 1.0
+        cycles = rows * (factor * spec.width / target.vector + 3 * target.vector + 10)
+        yield Schedule("rows", cycles=cycles, bytes=activation_bytes(spec))
+
+    def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
+        body = _softmax(spec.op == "log_softmax") if "softmax" in spec.op else _reduction(spec.op)
+        name = f"rows_{spec.op}"
+        source = f"""
+{signature(name)}
+{{
+{prelude(DIMS)}  (void)r; (void)c; (void)s;
+  for (long b = 0; b < planes; b++) for (long i = 0; i < height; i++) {{
+      const float *p = x + x0 + b * xplane + i * xrow;
+{body}  }}
+}}
+"""
+        return Code(name, source)
+
+    def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
+        x, y = use.x, use.y
+        places = (x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.row, y.plane)
+        return [x.channels, x.height, x.width, *places], b""
+
+
+def _reduction(op: str) -> str:
+    start, loop, result = _REDUCTIONS[op.removeprefix("reduce_")]
+    return f"      float a = {start};\n{loop}      y[y0 + b * yplane + i * yrow] = {result};\n"
+
+
+def _softmax(log: bool) -> str:
+    """exp(x - max) / sum, or x - max - log(sum)."""
+    finish = "for (long j = 0; j < width; j++) q[j] /= sum;"
+    if log:
+        finish = "const float shift = top + logf(sum);\n      for (long j = 0; j < width; j++) q[j] = p[j] - shift;"
+    return _SOFTMAX.format(max=_MAX, kept="&v", finish=finish)
+
+
+register("rows", Rows(), "softmax", "log_softmax", *(f"reduce_{kind}" for kind in _REDUCTIONS))

@@ -1,0 +1,187 @@
+"""Operators that only move data: where each element comes from is seen by running them on positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node as FxNode
+from torch.fx.node import map_arg
+
+from compiler.arrangement import arrange, positions
+from compiler.translation import Capture, Result, argument, handles, shape_of
+
+IN_PLACE = (
+    "aten.alias.default",
+    "aten.clone.default",
+    "aten.contiguous.default",
+    "aten.detach.default",
+    "aten.dropout.default",
+    "aten.dropout2d.default",
+    "aten.feature_dropout.default",
+    "aten.alpha_dropout.default",
+    "aten.lift_fresh_copy.default",
+    "aten.detach_.default",
+)
+"""Operators whose result is their first argument, in evaluation mode."""
+
+MOVING = (
+    "aten.cat.default",
+    "aten.channel_shuffle.default",
+    "aten.chunk.default",
+    "aten.concat.default",
+    "aten.diagonal.default",
+    "aten.expand.default",
+    "aten.expand_as.default",
+    "aten.flatten.using_ints",
+    "aten.flip.default",
+    "aten.im2col.default",
+    "aten.index.Tensor",
+    "aten.index_select.default",
+    "aten.movedim.int",
+    "aten.movedim.intlist",
+    "aten.narrow.default",
+    "aten.native_channel_shuffle.default",
+    "aten.numpy_T.default",
+    "aten.permute.default",
+    "aten.pixel_shuffle.default",
+    "aten.pixel_unshuffle.default",
+    "aten.reflection_pad1d.default",
+    "aten.reflection_pad2d.default",
+    "aten.repeat.default",
+    "aten.repeat_interleave.self_int",
+    "aten.replication_pad1d.default",
+    "aten.replication_pad2d.default",
+    "aten.reshape.default",
+    "aten.roll.default",
+    "aten.select.int",
+    "aten.select_copy.int",
+    "aten.slice.Tensor",
+    "aten.split.Tensor",
+    "aten.split_with_sizes.default",
+    "aten.squeeze.default",
+    "aten.squeeze.dim",
+    "aten.squeeze.dims",
+    "aten.stack.default",
+    "aten.swapaxes.default",
+    "aten.t.default",
+    "aten.tile.default",
+    "aten.transpose.int",
+    "aten.unbind.int",
+    "aten.unflatten.int",
+    "aten.unfold.default",
+    "aten.unsqueeze.default",
+    "aten.unsafe_chunk.default",
+    "aten.unsafe_split.Tensor",
+    "aten._unsafe_view.default",
+    "aten.upsample_nearest1d.default",
+    "aten.upsample_nearest1d.vec",
+    "aten.upsample_nearest2d.default",
+    "aten.upsample_nearest2d.vec",
+    "aten._upsample_nearest_exact1d.vec",
+    "aten._upsample_nearest_exact2d.default",
+    "aten._upsample_nearest_exact2d.vec",
+    "aten.view.default",
+)
+
+SPATIAL = ("pad", "pixel", "shuffle", "upsample", "im2col")
+"""Words in the names of operators that work on each image alone."""
+
+
+@handles(*IN_PLACE)
+def _same(capture: Capture, node: FxNode) -> Result:
+    if "dropout" in str(node.target) and argument(node, 2):
+        raise capture.refusal(node, "it drops elements at random; put it in evaluation mode")
+    return capture.tensor(node, 0)
+
+
+@handles("aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten._to_copy.default", "aten.type_as.default")
+def _cast(capture: Capture, node: FxNode) -> Result:
+    before, after = argument(node, 0).meta["val"].dtype, node.meta["val"].dtype
+    if after not in (torch.float32, before):
+        raise capture.refusal(node, f"tensors of {after} are not supported, only float32")
+    return capture.tensor(node, 0)
+
+
+@handles(*MOVING)
+def _move(capture: Capture, node: FxNode) -> Result:
+    if not _leaves_batch(node):
+        capture.mixing.append(node)
+    return moved(capture, node)
+
+
+@handles("aten.constant_pad_nd.default", "aten.pad.default")
+def _pad(capture: Capture, node: FxNode) -> Result:
+    named = str(node.target).startswith("aten.pad")
+    if named and argument(node, 2, "constant") != "constant":
+        return moved(capture, node)
+    value = float(argument(node, 3 if named else 2, 0.0) or 0.0)
+    widths = [int(width) for width in argument(node, 1)]
+    found = torch.constant_pad_nd(positions(argument(node, 0).meta["val"].shape), widths, -1)
+    return capture.move(node, [capture.tensor(node, 0)], arrange(found), value)
+
+
+@handles("aten.masked_fill.Scalar")
+def _masked_fill(capture: Capture, node: FxNode) -> Result:
+    mask, value = argument(node, 1), argument(node, 2)
+    if not capture.is_known(mask):
+        raise capture.refusal(node, "the mask is computed from the input")
+    shape = shape_of(node)
+    found = positions(argument(node, 0).meta["val"].shape).expand(shape).masked_fill(capture.known[mask], -1)
+    return capture.move(node, [capture.tensor(node, 0)], arrange(found), float(value))
+
+
+@handles("<built-in function getitem>")
+def _getitem(capture: Capture, node: FxNode) -> Result:
+    source, index = node.args
+    results = capture.tensors[source] if isinstance(source, FxNode) else ()
+    if isinstance(results, str):
+        results = (results,)
+    assert isinstance(index, int)
+    return results[index] if results and index < len(results) else None
+
+
+def _leaves_batch(node: FxNode) -> bool:
+    """Whether an operator, by its form, does not touch the first axis."""
+    name = str(node.target)
+    if any(word in name for word in SPATIAL):
+        return True
+    first = argument(node, 0)
+    axes = len((first[0] if isinstance(first, (list, tuple)) else first).meta["val"].shape)
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    named = {declared.name: argument(node, index) for index, declared in enumerate(schema)}
+    if "dims" in named:
+        return isinstance(named["dims"], (list, tuple)) and named["dims"][0] == 0 and "permute" in name
+    touched = [named[key] for key in ("dim", "dim0", "dim1", "start_dim") if key in named]
+    return bool(touched) and all(
+        isinstance(dim, int) and dim % (axes + 1 if "unsqueeze" in name else axes) for dim in touched
+    )
+
+
+def moved(capture: Capture, node: FxNode) -> Result:
+    """The result of an operator that moves elements of its arguments, by running it on their positions.
+
+    Positions count from 1, so that zeros that the operator adds are told apart.
+    """
+    sources: list[str] = []
+    start = 1
+
+    def located(value: FxNode) -> Any:
+        nonlocal start
+        known = capture.known.get(value)
+        if value in capture.known and not (isinstance(known, Tensor) and known.is_floating_point()):
+            return known
+        sources.append(capture.name_of(node, value))
+        found = positions(value.meta["val"].shape, start).double()
+        start += found.numel()
+        return found
+
+    arguments, keywords = map_arg(node.args, located), map_arg(node.kwargs, located)
+    try:
+        found = node.target(*arguments, **keywords)  # type: ignore[operator]
+    except (RuntimeError, NotImplementedError, IndexError) as error:
+        raise capture.refusal(node, str(error).splitlines()[0]) from error
+    if isinstance(found, Tensor):
+        return capture.move(node, sources, arrange(found) - 1)
+    return tuple(capture.move(node, sources, arrange(part) - 1) for part in found)

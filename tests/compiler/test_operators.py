@@ -1,0 +1,241 @@
+"""Every operator that the compiler accepts, alone, against torch."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from compiler import compile_model, find_target, local_target
+
+IMAGE = (5, 9, 11)
+TOKENS = (6, 20)
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> object:
+        return self.function(*inputs)
+
+
+class WithConstant(nn.Module):
+    """A function of the input and a parameter."""
+
+    def __init__(self, function: Callable[..., object], *shape: int) -> None:
+        super().__init__()
+        self.function = function
+        self.constant = nn.Parameter(torch.rand(shape) + 0.5)
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(x, self.constant)
+
+
+class Gru(nn.Module):
+    """A classifier on the last state of a recurrent layer."""
+
+    def __init__(self, kind: type[nn.RNNBase], **options: object) -> None:
+        super().__init__()
+        self.layer = kind(20, 23, batch_first=True, **options)  # type: ignore[call-arg, arg-type]
+        self.last = nn.Linear(23 * (2 if self.layer.bidirectional else 1), 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        output, _ = self.layer(x)
+        return output, self.last(output[:, -1])
+
+
+class States(nn.Module):
+    """The last states of a recurrent layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(20, 10, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (hidden, cell) = self.layer(x)
+        return torch.cat([hidden[-1], cell[0]], 1)
+
+
+class Attention(nn.Module):
+    """Self-attention with a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.MultiheadAttention(20, 4, batch_first=True)
+        self.register_buffer("mask", torch.ones(6, 6).triu(1).bool())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x, x, x, attn_mask=self.mask, need_weights=False)[0]
+
+
+def sdpa(q: Tensor) -> Tensor:
+    heads = q.reshape(q.shape[0], q.shape[1], 2, 10).transpose(1, 2)
+    return F.scaled_dot_product_attention(heads, heads.flip(2), heads, is_causal=True).transpose(1, 2).flatten(2)
+
+
+ACTIVATIONS = [
+    *(nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.1), nn.ELU(0.7), nn.SELU(), nn.CELU(0.6), nn.GELU(), nn.GELU("tanh")),
+    *(nn.SiLU(), nn.Mish(), nn.Sigmoid(), nn.Tanh(), nn.Hardtanh(-0.5, 0.4), nn.Hardswish(), nn.Hardsigmoid()),
+    *(
+        nn.Hardshrink(0.4),
+        nn.Softshrink(0.4),
+        nn.Softplus(2.0),
+        nn.Softsign(),
+        nn.Tanhshrink(),
+        nn.Threshold(0.2, -1.0),
+    ),
+    *(nn.LogSigmoid(), nn.PReLU(), nn.PReLU(5), nn.RReLU(), nn.Softmax2d(), nn.GLU(2), nn.Identity(), nn.Dropout()),
+    *(nn.LogSoftmax(1), nn.Softmax(3), nn.Softmin(2)),
+]
+
+IMAGES: dict[str, nn.Module] = {
+    "grouped": nn.Conv2d(5 * 1, 10, 3, groups=5),
+    "padding same, even kernel": nn.Conv2d(5, 7, (4, 2), padding="same", dilation=(1, 3)),
+    "reflect padding": nn.Conv2d(5, 7, 3, padding=1, padding_mode="reflect"),
+    "transposed": nn.ConvTranspose2d(5, 7, 3, 2, 1, output_padding=1),
+    "transposed, dilated, grouped": nn.ConvTranspose2d(5, 10, (3, 2), (1, 3), (2, 0), groups=5, dilation=(2, 1)),
+    "transposed, kernel as stride": nn.ConvTranspose2d(5, 16, 2, 2),
+    "max pool, ceil": nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+    "max pool, dilated": nn.MaxPool2d((2, 3), 1, 1, dilation=2),
+    "average pool, ceil": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
+    "average pool, ceil, valid": nn.AvgPool2d((2, 3), 2, 1, ceil_mode=True, count_include_pad=False),
+    "average pool, divisor": nn.AvgPool2d(3, 2, divisor_override=4),
+    "adaptive average": nn.AdaptiveAvgPool2d((4, 3)),
+    "adaptive maximum": nn.AdaptiveMaxPool2d((2, 5)),
+    "global maximum": nn.AdaptiveMaxPool2d(1),
+    "group norm": nn.GroupNorm(5, 5),
+    "instance norm": nn.InstanceNorm2d(5, affine=True),
+    "layer norm over images": nn.LayerNorm(list(IMAGE)),
+    "layer norm over rows": nn.LayerNorm(11),
+    "nearest": nn.Upsample(scale_factor=2),
+    "nearest, odd": nn.Upsample(size=(7, 20)),
+    "bilinear": nn.Upsample(scale_factor=2, mode="bilinear"),
+    "bilinear, aligned": nn.Upsample(size=(20, 8), mode="bilinear", align_corners=True),
+    "bicubic": nn.Upsample(scale_factor=1.7, mode="bicubic"),
+    "reflection": nn.ReflectionPad2d((1, 2, 3, 0)),
+    "replication": nn.ReplicationPad2d((1, 2, 0, 4)),
+    "constant padding": nn.ConstantPad2d((1, 2, 0, 4), 0.7),
+    "cropping": nn.ZeroPad2d((-1, 2, -3, 1)),
+    "unfold": nn.Unfold(3, padding=1, stride=2),
+    "shuffles": nn.Sequential(nn.Conv2d(5, 16, 1), nn.PixelShuffle(2), nn.ChannelShuffle(2), nn.ReLU()),
+    "unshuffle": nn.Sequential(nn.Upsample((8, 12)), nn.PixelUnshuffle(2)),
+    "concat and split": Function(lambda x: torch.cat([*x.relu().split([1, 2, 2], 1)[::-1], x], 1)),
+    "concat of rows": Function(lambda x: torch.cat([x, x.tanh()], 3)),
+    "stack": Function(lambda x: torch.stack([x, -x], 1).flatten(1, 2)),
+    "slices": Function(lambda x: x[:, 1:4, ::2, 3:]),
+    "negative slices": Function(lambda x: x[:, -2:, :-1].flip(3)),
+    "roll": Function(lambda x: x.roll((2, -1), (2, 3))),
+    "expand": Function(lambda x: x[:, :1].expand(-1, 7, -1, -1) * 2),
+    "broadcast": Function(lambda x: x * x.mean((2, 3), keepdim=True) + x.amax(1, keepdim=True)),
+    "broadcast of rows": Function(lambda x: x - x.mean(3, keepdim=True)),
+    "reductions": Function(lambda x: (x.sum((1, 2)), x.amax((2, 3)), x.amin(1), x.max(2).values, x.mean((1, 2, 3)))),
+    "arithmetic": Function(lambda x: (2 - x) / (x.abs() + 1) + x.clamp(-0.5, 0.5).pow(3) - x**2 + 1 / (x.exp() + 1)),
+    "two tensors": Function(lambda x: torch.maximum(x, x.flip(2)) * torch.minimum(x, -x) / (x.abs() + 1).sqrt()),
+    "functions": Function(
+        lambda x: x.sin() + x.cos() + (x.abs() + 0.1).log() + x.floor() + x.ceil() + x.round() + x.sign()
+    ),
+    "where": Function(lambda x: torch.where(torch.arange(11) > 4, x, 2 * x).masked_fill(torch.arange(11) == 3, -7.0)),
+    "powers": Function(lambda x: (x.abs() + 0.2) ** x + (x.abs() + 1) ** -0.5 + (x.abs() + 1).rsqrt()),
+    "layer scale": WithConstant(lambda x, c: x * c + x, 5, 1, 1),
+    "positions": WithConstant(lambda x, c: x + c, 5, 9, 11),
+    "stored and concatenated": WithConstant(lambda x, c: torch.cat([x, c.expand(x.shape[0], -1, -1, -1)], 1), 2, 9, 11),
+    "einsum": WithConstant(lambda x, c: torch.einsum("nchw,cd->ndhw", x, c), 5, 6),
+    "twice through one module": nn.Sequential(*[nn.Conv2d(5, 5, 3, padding=1)] * 2),
+    "flatten and linear": nn.Sequential(nn.Flatten(), nn.Linear(5 * 99, 7), nn.BatchNorm1d(7), nn.ReLU()),
+    "flatten and more": nn.Sequential(nn.Flatten(), nn.Tanh(), nn.Linear(5 * 99, 7)),
+}
+
+SEQUENCES: dict[str, nn.Module] = {
+    "linear": nn.Linear(20, 33),
+    "layer norm": nn.LayerNorm(20),
+    "root mean square norm": nn.RMSNorm(20),
+    "encoder": nn.TransformerEncoderLayer(20, 4, 40, batch_first=True, activation="gelu", norm_first=True),
+    "masked attention": Attention(),
+    "causal attention": Function(sdpa),
+    "convolution of signals": nn.Sequential(
+        nn.Conv1d(6, 9, 3, padding=1), nn.BatchNorm1d(9), nn.ReLU(), nn.MaxPool1d(2)
+    ),
+    "transposed convolution of signals": nn.ConvTranspose1d(6, 4, 4, 2, 1),
+    "poolings of signals": nn.Sequential(nn.AvgPool1d(3, 1, 1), nn.AdaptiveAvgPool1d(7), nn.AdaptiveMaxPool1d(3)),
+    "matmul": Function(lambda x: x @ x.transpose(1, 2)),
+    "matmul with a weight": WithConstant(lambda x, c: x @ c, 20, 12),
+    "scores": WithConstant(lambda x, c: torch.einsum("ntd,d->nt", x, c), 20),
+    "softmax of tokens": Function(lambda x: x.softmax(1)),
+    "mean of tokens": Function(lambda x: x.mean(1)),
+    "class token": WithConstant(lambda x, c: torch.cat([c.expand(x.shape[0], 1, 20), x], 1)[:, 0], 1, 1, 20),
+    "gru": Gru(nn.GRU),
+    "gru, two layers, both ways": Gru(nn.GRU, num_layers=2, bidirectional=True),
+    "gru without bias": Gru(nn.GRU, bias=False),
+    "lstm": Gru(nn.LSTM),
+    "lstm, both ways": Gru(nn.LSTM, bidirectional=True),
+    "rnn": Gru(nn.RNN),
+    "rnn, relu": Gru(nn.RNN, nonlinearity="relu"),
+    "states of an lstm": States(),
+}
+
+
+def compare(model: nn.Module, *inputs: Tensor, tolerance: float = 1e-5, device: str = "local") -> None:
+    """The compiled network against torch at two batch sizes, on every output."""
+    model = model.eval()
+    compiled = compile_model(model, inputs, device=device)
+    for batch in (inputs, tuple(value[:1] for value in inputs)):
+        with torch.no_grad():
+            expected = model(*batch)
+        given = compiled(*batch)
+        if isinstance(expected, Tensor):
+            expected, given = (expected,), (given,)
+        for one, other in zip(given, expected, strict=True):
+            assert one.shape == other.shape
+            scale = other.abs().max().clamp(min=1e-12)
+            assert float((one - other).abs().max() / scale) <= tolerance
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda module: str(module))
+def test_activations(activation: nn.Module) -> None:
+    torch.manual_seed(0)
+    compare(activation, 3 * torch.randn(2, 5, 6, 7))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_operators_on_images(name: str) -> None:
+    torch.manual_seed(0)
+    compare(IMAGES[name], torch.randn(2, *IMAGE))
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_operators_on_sequences(name: str) -> None:
+    torch.manual_seed(0)
+    compare(SEQUENCES[name], torch.randn(2, *TOKENS))
+
+
+def test_embeddings_take_whole_numbers() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(50, 12), nn.LayerNorm(12), nn.GRU(12, 9, batch_first=True))
+    compare(Function(lambda tokens: model(tokens)[0]), torch.randint(0, 50, (3, 7)))
+
+
+def test_a_number_that_names_no_row_gives_nan() -> None:
+    compiled = compile_model(nn.Embedding(5, 4), torch.zeros(1, 3, dtype=torch.int64))
+    result = compiled(torch.tensor([[0, 5, -1]]))
+    assert torch.isfinite(result[0, 0]).all()
+    assert torch.isnan(result[0, 1:]).all()
+
+
+def test_several_inputs_of_several_ranks() -> None:
+    torch.manual_seed(0)
+    function = Function(lambda image, vector, tokens: (image * vector[:, :, None, None], tokens.mean(1) + vector))
+    compare(function, torch.randn(2, 5, 4, 4), torch.randn(2, 5), torch.randn(2, 3, 5))
+
+
+@pytest.mark.parametrize("target", ["x86_sse", "x86_avx2", "x86_avx512"])
+@pytest.mark.parametrize("name", ["encoder", "gru, two layers, both ways", "lstm", "matmul"])
+def test_sequences_at_every_vector_width(name: str, target: str) -> None:
+    if find_target(target).vector > local_target().vector:
+        pytest.skip(f"this processor cannot run {target}")
+    torch.manual_seed(0)
+    compare(SEQUENCES[name], torch.randn(2, *TOKENS), device=target)
