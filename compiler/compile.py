@@ -29,7 +29,7 @@ from compiler.graph import (
 from compiler.kernels.epilogue import header
 from compiler.layout import BLOCKED
 from compiler.listing import Listing
-from compiler.passes import PASSES
+from compiler.passes import PASSES, Pass
 from compiler.plan import Plan, Step, make_plan
 from compiler.runtime import Program, Signature
 from compiler.spec import CONVOLUTIONS, KernelSpec
@@ -45,6 +45,7 @@ def compile_model(
     threads: int = 1,
     *,
     tune: bool = False,
+    passes: Sequence[Pass] = PASSES,
 ) -> CompiledModel:
     """Compile a network, in evaluation mode, to native code specialised to the sparsity of its weights.
 
@@ -55,6 +56,8 @@ def compile_model(
         threads: threads that share the work of a kernel; only 1 so far.
         tune: time a few schedules of every kernel inside this network, and use the fastest. What was found is kept in
             the cache, so that only kernels never seen before cost time.
+        passes: rewrites of the graph. `passes.WIDTH_KEEPING` leaves channels in place that the weights make dead, so
+            that which kernels there are does not depend on values.
 
     Raises:
         UnsupportedOperator, CaptureFailed, InvalidWeights, UnsupportedThreads: the network cannot be compiled.
@@ -63,7 +66,7 @@ def compile_model(
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
     graph = capture(model, example_inputs)
-    for transform in PASSES:
+    for transform in passes:
         graph = transform(graph)
     return compile_graph(graph, device, threads, tune=tune)
 

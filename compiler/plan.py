@@ -15,6 +15,7 @@ from compiler.layout import Buffer
 from compiler.memory import Lifetime, largest_live_set, plan_memory
 from compiler.ordering import Call, sequence, user_input, user_output
 from compiler.select import schedule
+from compiler.sharing import share_buffers
 from compiler.spec import KernelSpec
 from compiler.spec_of import spec_of
 from compiler.target import Target
@@ -96,21 +97,25 @@ def make_plan(
     """
     calls = [call for node in graph.nodes for call in _calls(node, graph, threads, layouts)]
     ordered = sequence(calls, graph.inputs, graph.outputs, target, free=layouts is None)
-    buffers = make_buffers(ordered, target)
+    sharing = share_buffers(ordered, graph, make_buffers(ordered, target))
+    buffers = dict(sharing.buffers)
     outside = {user_input(index): Buffer(*shape, lanes=1) for index, shape in enumerate(graph.inputs.values())}
     outside |= {user_output(index): Buffer(*graph.shape_of(name), lanes=1) for index, name in enumerate(graph.outputs)}
     nodes = {node.name: node for node in graph.nodes}
     planner = _Planner(graph, nodes, buffers | outside, target, choose)
-    steps = tuple(planner.step(call) for call in ordered)
+    steps = tuple(planner.step(call) for call in sharing.calls)
     lives: dict[str, Lifetime] = {}
     for index, step in enumerate(steps):
         for name in (step.writes, *step.reads):
             if name in buffers:
-                first = lives[name].first if name in lives else index
-                lives[name] = Lifetime(4 * buffers[name].size, first, index)
+                holder, _ = sharing.place(name)
+                first = lives[holder].first if holder in lives else index
+                lives[holder] = Lifetime(4 * buffers[holder].size, first, index)
         if step.scratch:
             lives[scratch_name(index)] = Lifetime(step.scratch, index, index)
-    offsets, arena = plan_memory(lives)
+    held, arena = plan_memory(lives)
+    places = {name: sharing.place(name) for name in buffers}
+    offsets = held | {name: held[holder] + 4 * floats for name, (holder, floats) in places.items() if holder in held}
     return Plan(
         target,
         graph.input_shapes,

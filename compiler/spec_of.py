@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compiler.concat import is_concat
 from compiler.errors import UnsupportedOperator
 from compiler.graph import (
     Activation,
@@ -62,7 +63,7 @@ def spec_of(node: Node, graph: Graph, source: int = 0) -> KernelSpec:
         case Constant():
             return KernelSpec("constant", channels, channels, height, width)
         case Gather():
-            return plain.named("gather")
+            return plain.named("concat" if is_concat(node, graph) else "gather")
         case TablePool():
             return plain.named(f"table_{op.kind}")
         case Resize():

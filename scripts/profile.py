@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from compiler import CompiledModel, KernelSpec, Timing, compile_model
 from compiler.layout import LAYOUTS
+from compiler.passes import WIDTH_KEEPING
 from compiler.spec import CONVOLUTIONS
 from latency_model import Device, KernelStore, ProfileProgress, choose_kernels, profile
 from pruning import project
@@ -48,7 +49,8 @@ def compile_random(space: SearchSpace, candidate: Candidate, device: Device, see
             weight = network.get_parameter(f"{name}.weight")
             weight.mul_(project(weight, sparsity))
     size = space.frame.size
-    return compile_model(network, torch.zeros(1, space.frame.in_channels, size, size), device=device.target)
+    image = torch.zeros(1, space.frame.in_channels, size, size)
+    return compile_model(network, image, device=device.target, passes=WIDTH_KEEPING)
 
 
 def with_relatives(pool: Iterable[KernelSpec]) -> list[KernelSpec]:

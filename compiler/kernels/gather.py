@@ -25,7 +25,7 @@ from compiler.kernels.base import (
     signature,
 )
 from compiler.kernels.functions import number
-from compiler.layout import LAYOUTS, Buffer, Positions
+from compiler.layout import BLOCKED, LAYOUTS, Buffer, Positions
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
@@ -35,14 +35,19 @@ CALL_CYCLES = 50.0
 
 
 class Movement(Family):
-    """Writes the elements of one source; the first source of several also writes what comes from none."""
+    """Writes the elements of one source; the first source of several also writes what comes from none.
+
+    A `concat` of whole channel blocks costs nothing, as it is not done: see `sharing`.
+    """
 
     layouts = frozenset(product(LAYOUTS, LAYOUTS))
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         height, width = spec.out_size
         elements = min(spec.out_channels * height * width, spec.in_channels * spec.height * spec.width)
-        yield Schedule("gather", cycles=CALL_CYCLES + ELEMENT_CYCLES * elements, bytes=activation_bytes(spec))
+        shared = spec.op == "concat" and spec.reads == spec.writes == BLOCKED and spec.in_channels % target.vector == 0
+        cycles = 0.0 if shared else CALL_CYCLES + ELEMENT_CYCLES * elements
+        yield Schedule("gather", cycles=cycles, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         moves = _moves(use)
@@ -161,4 +166,4 @@ _VECTORS = """\
 _BODIES = {"pairs": _PAIRS, "box": _BOX, "rows": _ROWS, "vectors": _VECTORS}
 
 
-register("gather", Movement(), "gather")
+register("gather", Movement(), "gather", "concat")
