@@ -29,8 +29,13 @@ from compiler.layout import BLOCKED, LAYOUTS, Buffer, Positions
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
-DIMS = ("n0", "n1", "n2", "whole", "fills", "fill_at", "from0", "from1", "from2", "to0", "to1", "to2")
+DIMS = (
+    *("n0", "n1", "n2", "whole", "fills", "fill_at", "from0", "from1", "from2", "to0", "to1", "to2"),
+    *("ends_at", "kept_at", "lanes_at", "masks_at"),
+)
 ELEMENT_CYCLES = 1.5
+MOST_MERGED = 4
+"""Vectors of the source, on average, up to which it pays to merge a vector of the target from them."""
 CALL_CYCLES = 50.0
 
 
@@ -68,25 +73,37 @@ class Movement(Family):
   const int32_t *a0 = (const int32_t *)(c + from0), *a1 = (const int32_t *)(c + from1);
   const int32_t *a2 = (const int32_t *)(c + from2), *b0 = (const int32_t *)(c + to0);
   const int32_t *b1 = (const int32_t *)(c + to1), *b2 = (const int32_t *)(c + to2);
-  (void)a1; (void)a2; (void)b1; (void)b2;
+  const int32_t *ends = (const int32_t *)(c + ends_at), *kept = (const int32_t *)(c + kept_at);
+  const vi *lanes = (const vi *)(c + lanes_at), *masks = (const vi *)(c + masks_at);
+  (void)a1; (void)a2; (void)b1; (void)b2; (void)ends; (void)kept; (void)lanes; (void)masks;
 {body}}}
 """
-        return Code(name, source)
+        return Code(name, source, _PERMUTE if moves.form == "merged" else "")
 
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
         moves = _moves(use)
         fills = use.y.offsets(np.flatnonzero(use.index < 0)) if _fill(use) is not None else np.empty(0, np.int64)
-        sections, blob = pack_sections(*(part.astype(np.int32) for part in (fills, *moves.sources, *moves.targets)))
-        return [*(len(part) for part in moves.sources), use.y.size, len(fills), *sections], blob
+        lists = (fills, *moves.sources, *moves.targets, *moves.merging)
+        sections, blob = pack_sections(*(part.astype(np.int32) for part in lists))
+        return [*(len(part) for part in moves.targets), use.y.size, len(fills), *sections], blob
+
+
+_NONE: Positions = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class _Moves:
-    """Positions in the source and in the target: the sum of one of each list. Only the first is used for pairs."""
+    """Positions in the source and in the target: the sum of one of each list. Only the first is used for pairs.
+
+    To merge lanes of several vectors into one, the sources of each target end at an entry of a first further list; a
+    second says whether the target keeps its other lanes; then come the source's lane for each target's lane, and which
+    of these are to be taken.
+    """
 
     form: str
     sources: tuple[Positions, Positions, Positions]
     targets: tuple[Positions, Positions, Positions]
+    merging: tuple[Positions, Positions, Positions, Positions] = (_NONE, _NONE, _NONE, _NONE)
 
 
 def _moves(use: Operands) -> _Moves:
@@ -99,7 +116,7 @@ def _moves(use: Operands) -> _Moves:
     if mine.any() and bool(mine[box].all()):
         split = [_separated(part[box]) for part in (sources, targets)]
         if split[0] is not None and split[1] is not None:
-            return _by_vectors(x, y, split[0], split[1])
+            return _by_vectors(x, y, split[0], split[1], first=use.first == 0)
     zero = np.zeros(1, np.int64)
     return _Moves("pairs", (sources[mine], zero, zero), (targets[mine], zero, zero))
 
@@ -109,8 +126,10 @@ def _by_vectors(
     y: Buffer,
     sources: tuple[Positions, Positions, Positions],
     targets: tuple[Positions, Positions, Positions],
+    *,
+    first: bool,
 ) -> _Moves:
-    """Whole vectors, or whole rows, where the lists allow it."""
+    """Whole vectors or rows, or vectors merged from a few, where the lists allow it."""
     lanes = x.lanes
     if lanes == y.lanes > 1 and len(sources[0]) % lanes == 0:
         blocks = [part[0].reshape(-1, lanes) for part in (sources, targets)]
@@ -123,7 +142,33 @@ def _by_vectors(
     steps = [np.diff(part[2]) for part in (sources, targets)]
     if x.lanes == y.lanes == 1 and all(bool((step == 1).all()) for step in steps):
         return _Moves("rows", sources, targets)
+    if lanes == y.lanes > 1:
+        merged = _merged(sources, targets, lanes, first=first)
+        if len(merged.sources[0]) <= MOST_MERGED * len(merged.targets[0]):
+            return merged
     return _Moves("box", sources, targets)
+
+
+def _merged(
+    sources: tuple[Positions, Positions, Positions],
+    targets: tuple[Positions, Positions, Positions],
+    lanes: int,
+    *,
+    first: bool,
+) -> _Moves:
+    """Every vector of the target from the vectors of the source that hold some of its lanes."""
+    from_lane, to_lane = sources[0] % lanes, targets[0] % lanes
+    pairs = np.stack([targets[0] - to_lane, sources[0] - from_lane], 1)
+    entries, member = np.unique(pairs, axis=0, return_inverse=True)
+    blocks, counts = np.unique(entries[:, 0], return_counts=True)
+    lane, mask = np.zeros((len(entries), lanes), np.int64), np.zeros((len(entries), lanes), np.int64)
+    lane[member.reshape(-1), to_lane] = from_lane
+    mask[member.reshape(-1), to_lane] = -1
+    covered = np.array([len(np.unique(to_lane[pairs[:, 0] == block])) for block in blocks])
+    kept = ((covered < lanes) & (not first)).astype(np.int64)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    merging = (ends, kept, lane.reshape(-1), mask.reshape(-1))
+    return _Moves("merged", (entries[:, 1], *sources[1:]), (blocks, *targets[1:]), merging)
 
 
 def _separated(offsets: Positions) -> tuple[Positions, Positions, Positions] | None:
@@ -163,7 +208,24 @@ _VECTORS = """\
     for (long k = 0; k < n2; k++) *(vf *)(yp + b2[k]) = *(const vf *)(xp + a2[k]);
   }
 """
-_BODIES = {"pairs": _PAIRS, "box": _BOX, "rows": _ROWS, "vectors": _VECTORS}
+_MERGED = """\
+  for (long i = 0; i < n0; i++) for (long j = 0; j < n1; j++) for (long k = 0; k < n2; k++) {
+    const float *xp = x + a1[j] + a2[k];
+    float *yp = y + b0[i] + b1[j] + b2[k];
+    vf a = kept[i] ? *(const vf *)yp : npas_splat(0.0f);
+    for (long e = ends[i]; e < ends[i + 1]; e++)
+      a = npas_select(masks[e], NPAS_PERMUTE(*(const vf *)(xp + a0[e]), lanes[e]), a);
+    *(vf *)yp = a;
+  }
+"""
+_BODIES = {"pairs": _PAIRS, "box": _BOX, "rows": _ROWS, "vectors": _VECTORS, "merged": _MERGED}
+_PERMUTE = """
+#ifdef __clang__
+#define NPAS_PERMUTE(a, lanes) __builtin_shufflevector(a, lanes)
+#else
+#define NPAS_PERMUTE(a, lanes) __builtin_shuffle(a, lanes)
+#endif
+"""
 
 
 register("gather", Movement(), "gather", "concat")
