@@ -116,7 +116,7 @@ def _moves(use: Operands) -> _Moves:
     if mine.any() and bool(mine[box].all()):
         split = [_separated(part[box]) for part in (sources, targets)]
         if split[0] is not None and split[1] is not None:
-            return _by_vectors(x, y, split[0], split[1], first=use.first == 0)
+            return _by_vectors(x, y, split[0], split[1])
     zero = np.zeros(1, np.int64)
     return _Moves("pairs", (sources[mine], zero, zero), (targets[mine], zero, zero))
 
@@ -126,8 +126,6 @@ def _by_vectors(
     y: Buffer,
     sources: tuple[Positions, Positions, Positions],
     targets: tuple[Positions, Positions, Positions],
-    *,
-    first: bool,
 ) -> _Moves:
     """Whole vectors or rows, or vectors merged from a few, where the lists allow it."""
     lanes = x.lanes
@@ -143,7 +141,7 @@ def _by_vectors(
     if x.lanes == y.lanes == 1 and all(bool((step == 1).all()) for step in steps):
         return _Moves("rows", sources, targets)
     if lanes == y.lanes > 1:
-        merged = _merged(sources, targets, lanes, first=first)
+        merged = _merged(sources, targets, lanes)
         if len(merged.sources[0]) <= MOST_MERGED * len(merged.targets[0]):
             return merged
     return _Moves("box", sources, targets)
@@ -153,8 +151,6 @@ def _merged(
     sources: tuple[Positions, Positions, Positions],
     targets: tuple[Positions, Positions, Positions],
     lanes: int,
-    *,
-    first: bool,
 ) -> _Moves:
     """Every vector of the target from the vectors of the source that hold some of its lanes."""
     from_lane, to_lane = sources[0] % lanes, targets[0] % lanes
@@ -165,7 +161,7 @@ def _merged(
     lane[member.reshape(-1), to_lane] = from_lane
     mask[member.reshape(-1), to_lane] = -1
     covered = np.array([len(np.unique(to_lane[pairs[:, 0] == block])) for block in blocks])
-    kept = ((covered < lanes) & (not first)).astype(np.int64)
+    kept = (covered < lanes).astype(np.int64)
     ends = np.concatenate([[0], np.cumsum(counts)])
     merging = (ends, kept, lane.reshape(-1), mask.reshape(-1))
     return _Moves("merged", (entries[:, 1], *sources[1:]), (blocks, *targets[1:]), merging)
