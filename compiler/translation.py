@@ -160,7 +160,7 @@ class Capture:
 
     def refusal(self, node: FxNode, why: str) -> UnsupportedOperator:
         """The error for a node that cannot be compiled."""
-        known = ", ".join(sorted({name.removeprefix("aten.").split(".")[0] for name in HANDLERS}))
+        known = ", ".join(sorted({name.split(".")[1] for name in HANDLERS if name.startswith("aten.")}))
         return UnsupportedOperator(
             f"cannot compile {node.name} in module {path_of(node) or '(top level)'}: {why}. Supported: {known}"
         )
