@@ -60,8 +60,8 @@ class Elementwise(Family):
         store = f"*({kept} *)(y + y0 + {at.format('y')}) = {value};"
         if planar:
             store = (
-                f"const vf z = {value};\n    memcpy(y + y0 + {at.format('y')}, &z, "
-                "sizeof(float) * (width - j < VL ? width - j : VL));"
+                f"const vf z = {value};\n    float *q = y + y0 + {at.format('y')};\n"
+                "    if (width - j >= VL) *(vfu *)q = z; else memcpy(q, &z, sizeof(float) * (width - j));"
             )
         source = f"""
 {signature(name)}

@@ -99,7 +99,8 @@ def _strip(rows: int, vectors: int, factor: float) -> str:
     for p, v in sums:
         lines.append(
             f"{{ const vf z = a{p}_{v} * {number(factor)}; const long some = n - j - {v} * VL; "
-            f"if (some > 0) memcpy(yp + {p} * yrow + j + {v} * VL, &z, sizeof(float) * (some < VL ? some : VL)); }}"
+            f"float *q = yp + {p} * yrow + j + {v} * VL; "
+            "if (some >= VL) *(vfu *)q = z; else if (some > 0) memcpy(q, &z, sizeof(float) * some); }"
         )
     condition = f"j + {vectors - 1} * VL < n" if vectors > 1 else "j < n"
     body = "".join(f"          {line}\n" for line in lines)

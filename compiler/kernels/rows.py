@@ -40,13 +40,18 @@ _SOFTMAX = """\
 {max}      }}
       const float top = a;
       vf total = npas_splat(0.0f);
-      for (long j = 0; j < width; j += VL) {{
-        const long left = width - j < VL ? width - j : VL;
+      long j = 0;
+      for (; j + VL <= width; j += VL) {{
+        const vf v = npas_exp(*(const vfu *)(p + j) - top);
+        total += v;
+        *(vfu *)(q + j) = v;
+      }}
+      if (j < width) {{
         vf v = npas_splat(-__builtin_inff());
-        memcpy(&v, p + j, sizeof(float) * left);
+        memcpy(&v, p + j, sizeof(float) * (width - j));
         v = npas_exp(v - top);
         total += v;
-        memcpy(q + j, {kept}, sizeof(float) * left);
+        memcpy(q + j, &v, sizeof(float) * (width - j));
       }}
       float sum = 0.0f;
       for (long l = 0; l < VL; l++) sum += total[l];
@@ -92,10 +97,10 @@ def _reduction(op: str) -> str:
 
 def _softmax(log: bool) -> str:
     """exp(x - max) / sum, or x - max - log(sum)."""
-    finish = "for (long j = 0; j < width; j++) q[j] /= sum;"
+    finish = "const float share = 1.0f / sum;\n      for (j = 0; j < width; j++) q[j] *= share;"
     if log:
-        finish = "const float shift = top + logf(sum);\n      for (long j = 0; j < width; j++) q[j] = p[j] - shift;"
-    return _SOFTMAX.format(max=_MAX, kept="&v", finish=finish)
+        finish = "const float shift = top + logf(sum);\n      for (j = 0; j < width; j++) q[j] = p[j] - shift;"
+    return _SOFTMAX.format(max=_MAX, finish=finish)
 
 
 register("rows", Rows(), "softmax", "log_softmax", *(f"reduce_{kind}" for kind in _REDUCTIONS))
