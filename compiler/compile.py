@@ -31,7 +31,7 @@ from compiler.layout import BLOCKED
 from compiler.listing import Listing
 from compiler.passes import PASSES, Pass
 from compiler.plan import Plan, Step, make_plan
-from compiler.runtime import Program, Signature
+from compiler.runtime import Program, Signature, require_here
 from compiler.spec import CONVOLUTIONS, KernelSpec
 from compiler.target import Target, find_target
 from compiler.toolchain import build_library, compiler_version, find_compiler
@@ -62,6 +62,7 @@ def compile_model(
     Raises:
         UnsupportedOperator, CaptureFailed, InvalidWeights, UnsupportedThreads: the network cannot be compiled.
         CompilerMissing, CompilationFailed, CacheUnwritable: the C compiler cannot be used.
+        CannotRunHere: kernels were to be tuned for a processor that is not this one.
     """
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
@@ -79,6 +80,7 @@ def compile_graph(
     if threads != 1:
         raise UnsupportedThreads(f"{threads} threads were asked for; generated code runs on one: pass threads=1")
     if tune:
+        require_here(target)
         records = Records(target)
         tune_kernels(lambda choose: build(make_plan(graph, target, threads, choose)), records)
         return build(make_plan(graph, target, threads, records.choose))
@@ -94,8 +96,8 @@ def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledMo
     rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
     shared = dict.fromkeys(code.shared for code in codes)
     source = "\n".join([head, *shared, *(code.source for code in codes), main])
-    listing = Listing(target.name, compiler_version(find_compiler(target)), rows, source, plan.live)
-    return CompiledModel(Program(library, constants(plan), signature), listing)
+    listing = Listing(compiler_version(find_compiler(target)), rows, source, plan.live)
+    return CompiledModel(Program(library, constants(plan), signature, target), listing)
 
 
 def _row(step: Step, spec_index: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ class Listing:
     """What is known of a compiled network beside its code.
 
     Attributes:
-        target: name of the compilation target.
         compiler: version line of the C compiler.
         kernels: a row a kernel, in execution order: `layer`, the columns of `KernelSpec.to_dict`, `family`, `form`,
             `tile`, `why`, `cycles` (analytic), `bytes`, `spec_index`.
@@ -20,7 +19,6 @@ class Listing:
         live_bytes: bytes of the largest set of tensors alive together.
     """
 
-    target: str
     compiler: str
     kernels: tuple[Mapping[str, Any], ...]
     source: str
