@@ -40,6 +40,7 @@ def write(program: Program, listing: Listing, folder: Path) -> None:
         save_file({"constants": np.ascontiguousarray(program.constants)}, fresh / "constants.safetensors")
         content = {
             "target": asdict(program.target),
+            "command": listing.command,
             "compiler": listing.compiler,
             "signature": asdict(program.signature),
             "live_bytes": listing.live_bytes,
@@ -70,7 +71,8 @@ def read(folder: Path) -> tuple[Program, Listing]:
         fields["arena"],
         fields["kernels"],
     )
-    listing = Listing(content["compiler"], tuple(content["kernels"]), source, content["live_bytes"])
+    rows = tuple(content["kernels"])
+    listing = Listing(content["command"], content["compiler"], rows, source, content["live_bytes"])
     return Program((folder / "libmodel.so").resolve(), constants, signature, target), listing
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,7 +97,8 @@ def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledMo
     rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
     shared = dict.fromkeys(code.shared for code in codes)
     source = "\n".join([head, *shared, *(code.source for code in codes), main])
-    listing = Listing(compiler_version(find_compiler(target)), rows, source, plan.live)
+    compiler = find_compiler(target)
+    listing = Listing(shlex.join(compiler), compiler_version(compiler), rows, source, plan.live)
     return CompiledModel(Program(library, constants(plan), signature, target), listing)
 
 

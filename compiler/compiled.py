@@ -91,6 +91,19 @@ class CompiledModel:
         """
         write(self.program, self.listing, Path(directory))
 
+    def build_standalone(self, directory: str | Path) -> None:
+        """Write the network as a C project that needs nothing but a C compiler: `make` gives the program `network`.
+
+        The program reads raw float32 files, writes its outputs likewise and prints what each layer takes; `./network
+        -h` tells more. It has to be copied to the device together with `weights.bin`.
+
+        Raises:
+            DirectoryUnwritable: if the system refuses, or the directory holds the Makefile of something else.
+        """
+        from compiler.standalone import write_project
+
+        write_project(self.program, self.listing, Path(directory))
+
 
 def load_compiled(directory: str | Path) -> CompiledModel:
     """The network saved in `directory`, in a process that needs neither torch nor a compiler.
