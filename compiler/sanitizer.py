@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 _VARIABLE = "NPAS_SANITIZE"
-_FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1")
+_FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1")
 
 
 def enabled() -> bool:
@@ -32,6 +32,11 @@ def enabled() -> bool:
 def flags() -> tuple[str, ...]:
     """Options of the C compiler, none unless it is enabled."""
     return _FLAGS if enabled() else ()
+
+
+def environment() -> dict[str, str]:
+    """The environment of the C compiler, which is not to be checked itself."""
+    return {name: value for name, value in os.environ.items() if not (enabled() and name == "LD_PRELOAD")}
 
 
 def guarded(size: int, alignment: int) -> npt.NDArray[np.uint8]:

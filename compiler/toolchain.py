@@ -138,7 +138,9 @@ def _run(compiler: tuple[str, ...], arguments: list[str], source: str | None, ou
     if source is not None:
         command += ["-x", "c", "-"]
     try:
-        result = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, input=source, capture_output=True, text=True, check=False, env=sanitizer.environment()
+        )
         if result.returncode != 0:
             raise CompilationFailed(
                 f"{compiler[0]} failed with exit code {result.returncode}:\n{result.stderr.strip()[:2000]}\n"

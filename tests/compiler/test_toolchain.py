@@ -126,8 +126,4 @@ def test_flags_of_the_sanitizers_are_part_of_the_key(cache: Path, monkeypatch: p
     plain, flags = build_library([], "int x;", local_target()), build_flags(local_target())
     monkeypatch.setenv("NPAS_SANITIZE", "1")
     assert build_library([], "int x;", local_target()) != plain
-    assert {"-fsanitize=address,undefined", "-fno-sanitize-recover=all"} == set(build_flags(local_target())) - {
-        *flags,
-        "-fno-omit-frame-pointer",
-        "-g1",
-    }
+    assert {"-fsanitize=address,undefined", "-fno-sanitize-recover=all"} <= set(build_flags(local_target())) - {*flags}
