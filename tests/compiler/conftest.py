@@ -22,15 +22,16 @@ def run_program(tmp_path: Path) -> RunProgram:
     def run(compiled: CompiledModel, inputs: Sequence[Tensor]) -> list[np.ndarray]:
         folder = tmp_path / "program"
         compiled.build_standalone(folder)
-        # make's default compiler is the one under test
-        environment = {name: value for name, value in os.environ.items() if name not in ("CC", "MAKEFLAGS")}
+        # make's default compiler is the one under test, and no sanitizer that Python runs with is
+        without = ("CC", "MAKEFLAGS", "LD_PRELOAD")
+        environment = {name: value for name, value in os.environ.items() if name not in without}
         subprocess.run(["make", "--silent", "-C", folder], check=True, env=environment)
         names = [f"in{index}.bin" for index in range(len(inputs))]
         for name, value in zip(names, inputs, strict=True):
             value.numpy().tofile(folder / name)
         target = compiled.program.target
         emulator = [] if target.runs_here else [f"qemu-{target.architecture}"]
-        subprocess.run([*emulator, "./network", "-n", "1", *names], check=True, cwd=folder, capture_output=True)
+        subprocess.run([*emulator, "./network", "-n", "1", *names], check=True, cwd=folder, env=environment)
         count = len(inputs[0])
         return [
             np.fromfile(folder / f"output{index}.bin", np.float32).reshape(count, *shape)
