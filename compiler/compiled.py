@@ -94,8 +94,8 @@ class CompiledModel:
     def build_standalone(self, directory: str | Path) -> None:
         """Write the network as a C project that needs nothing but a C compiler: `make` gives the program `network`.
 
-        The program reads raw float32 files, writes its outputs likewise and prints what each layer takes; `./network
-        -h` tells more. It has to be copied to the device together with `weights.bin`.
+        The program reads raw float32 files (whole numbers too), writes its outputs likewise and prints what each layer
+        takes; `./network -h` tells more. It has to be copied to the device together with `weights.bin`.
 
         Raises:
             DirectoryUnwritable: if the system refuses, or the directory holds the Makefile of something else.

@@ -35,7 +35,7 @@ CC := {compiler}
 endif
 CFLAGS := {flags}
 LDFLAGS := {linking}
-LDLIBS := -lpthread
+LDLIBS := -lm -lpthread
 
 network: main.c network.h kernels.c
 	$(CC) $(CFLAGS) $(LDFLAGS) main.c kernels.c $(LDLIBS) -o $@

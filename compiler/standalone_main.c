@@ -26,7 +26,7 @@ static void usage(FILE *to)
   fprintf(to,
     "usage: network [-n RUNS] [-w WEIGHTS] [-o PREFIX] [-e PREFIX] INPUT...\n\n"
     "Runs a network compiled by npas for " TARGET " on one thread, and prints the microseconds that each layer takes.\n\n"
-    "  INPUT       a raw file for each input: float32, little-endian, one image or several one after the other:\n");
+    "  INPUT       a raw file for each input: float32 (whole numbers too), little-endian, for one image or several:\n");
   for (long i = 0; i < INPUTS; i++)
     fprintf(to, "                %s: %s, %ld bytes an image\n", inputs[i].name, inputs[i].shape, 4 * inputs[i].floats);
   fprintf(to, "  -o PREFIX   writes the outputs of all images, raw, to PREFIX0.bin, ...; default: output\n");

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -100,7 +100,7 @@ def layer_table(compiled: CompiledModel) -> Table:
 
 def _examples(config: DictConfig) -> tuple[Tensor, ...]:
     """Random inputs of the shapes in the configuration: one list of numbers, or a list of them."""
-    shapes = OmegaConf.to_container(config.input)
+    shapes = inputs.mapping(config)["input"]
     if not isinstance(shapes, list) or not shapes or not isinstance(shapes[0], list):
         shapes = [shapes]
     for shape in shapes:

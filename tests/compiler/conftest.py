@@ -28,7 +28,7 @@ def run_program(tmp_path: Path) -> RunProgram:
         subprocess.run(["make", "--silent", "-C", folder], check=True, env=environment)
         names = [f"in{index}.bin" for index in range(len(inputs))]
         for name, value in zip(names, inputs, strict=True):
-            value.numpy().tofile(folder / name)
+            value.float().numpy().tofile(folder / name)
         target = compiled.program.target
         emulator = [] if target.runs_here else [f"qemu-{target.architecture}"]
         subprocess.run([*emulator, "./network", "-n", "1", *names], check=True, cwd=folder, env=environment)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compiler import CompiledModel, KernelSpec, Target, compile_model, find_target, schedule
 from compiler.compile import build
 from compiler.errors import CannotRunHere
-from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Op, Pool, Relayout, Resample, Scale
+from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Op, Pool, Relayout, Scale
 from compiler.kernels import FAMILIES, Schedule
 from compiler.layout import BLOCKED, PLANAR
 from compiler.plan import make_plan
@@ -58,8 +58,6 @@ class Case:
                 return Scale(spec.epilogue)
             case "activation":
                 return Activation(*spec.epilogue)
-            case "resample":
-                return Resample(spec.stride, before=3)
             case "convert":
                 return Relayout()
         raise AssertionError(f"no case for {spec.op}")
@@ -79,9 +77,6 @@ class Case:
                 y = self.x.mean((2, 3), keepdim=True)
             case "scale":
                 y = self.x * self.r
-            case "resample":
-                after = spec.out_channels - spec.in_channels - 3
-                y = F.pad(self.x[:, :, :: spec.stride[0], :: spec.stride[1]], (0, 0, 0, 0, 3, after))
             case _:
                 y = self.x
         for part in spec.epilogue:
@@ -134,12 +129,83 @@ CASES = {
         Case(small("activation", epilogue=("hard_sigmoid",))),
         Case(small("scale", epilogue=("relu6",))),
     ],
-    "resample": [Case(KernelSpec("resample", 10, 18, 9, 11, stride=(2, 2)))],
     "convert": [
         Case(small("convert", reads=BLOCKED, writes=PLANAR)),
         Case(small("convert", reads=PLANAR, writes=BLOCKED)),
     ],
 }
+
+
+class Function(nn.Module):
+    """A function of the input and of a parameter as a module."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], *shape: int) -> None:
+        super().__init__()
+        self.function = function
+        self.constant = nn.Parameter(torch.rand(shape, generator=torch.Generator().manual_seed(0)) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.constant)
+
+
+class First(nn.Module):
+    """A recurrent layer without its last state."""
+
+    def __init__(self, layer: nn.RNNBase) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
+class SideBySide(nn.Module):
+    """Networks with an input and an output each."""
+
+    def __init__(self, parts: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part(x) for part, x in zip(self.parts, inputs, strict=True))
+
+
+IMAGE, TOKENS = (5, 9, 11), (6, 20)
+PARTS: dict[str, list[tuple[nn.Module, tuple[int, ...]]]] = {
+    "constant": [(Function(lambda x, c: torch.cat([x, c.expand(x.shape[0], -1, -1, -1)], 1), 2, 9, 11), IMAGE)],
+    "embedding": [(nn.Embedding(50, 13), (7,))],
+    "gather": [
+        (nn.Sequential(nn.Conv2d(5, 16, 1), nn.PixelShuffle(2)), IMAGE),
+        (nn.ReflectionPad2d((1, 2, 3, 0)), IMAGE),
+    ],
+    "matmul": [
+        (nn.TransformerEncoderLayer(20, 4, 24, batch_first=True, activation="gelu"), TOKENS),
+        (Function(lambda x, c: x @ c, 20, 12), TOKENS),
+    ],
+    "over_channels": [(nn.LayerNorm(20), TOKENS), (nn.RMSNorm(20), TOKENS)],
+    "over_groups": [(nn.GroupNorm(5, 5), IMAGE), (nn.InstanceNorm2d(5, affine=True), IMAGE)],
+    "recurrent": [
+        (First(nn.GRU(20, 13, 2, batch_first=True, bidirectional=True)), TOKENS),
+        (First(nn.LSTM(20, 13, batch_first=True)), TOKENS),
+        (First(nn.RNN(20, 13, batch_first=True)), TOKENS),
+    ],
+    "resize": [
+        (nn.Upsample(scale_factor=2), IMAGE),
+        (nn.Upsample(size=(7, 20), mode="bilinear"), IMAGE),
+        (nn.Upsample(scale_factor=1.7, mode="bicubic"), IMAGE),
+    ],
+    "rows": [
+        (nn.Softmax(1), IMAGE),
+        (nn.LogSoftmax(3), IMAGE),
+        (Function(lambda x, c: x.amax(3) + x.mean(3) * c, 1), IMAGE),
+    ],
+    "table_pool": [(nn.MaxPool2d(3, 2, 1, ceil_mode=True), IMAGE), (nn.AdaptiveAvgPool2d((4, 3)), IMAGE)],
+    "elementwise": [
+        (part, IMAGE) for part in (nn.GELU(), nn.SiLU(), nn.Mish(), nn.Tanh(), nn.ELU(), nn.Softplus(), nn.PReLU(5))
+    ]
+    + [(Function(lambda x, c: (2 - x) / (x.abs() + c).sqrt() + x.sin() + (x.abs() + 0.1).log() + x.floor(), 1), IMAGE)],
+}
+"""Networks whose kernels the compiler itself chooses, some of the family, with the shapes of their inputs."""
 
 
 def network_of(cases: Sequence[Case], family: str, target: Target) -> CompiledModel:
@@ -169,7 +235,7 @@ def network_of(cases: Sequence[Case], family: str, target: Target) -> CompiledMo
 
 
 def test_every_family_has_a_case() -> None:
-    assert set(CASES) == set(FAMILIES)
+    assert {*CASES, *PARTS} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("family", CASES)
@@ -182,6 +248,21 @@ def test_kernels_of_every_family_on_neon(family: str, cross_tools: None, run_pro
     for case, found in zip(cases, run_program(compiled, inputs), strict=True):
         expected = case.expected()
         assert float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max()) <= 1e-4, case.spec
+
+
+@pytest.mark.parametrize("family", PARTS)
+def test_operators_of_every_family_on_neon(family: str, cross_tools: None, run_program: RunProgram) -> None:
+    torch.manual_seed(0)
+    parts = [part for part, _ in PARTS[family]]
+    whole = isinstance(parts[0], nn.Embedding)
+    inputs = [torch.randint(50, (1, *shape)) if whole else torch.randn(1, *shape) for _, shape in PARTS[family]]
+    model = SideBySide(parts).eval()
+    compiled = compile_model(model, inputs, device=NEON)
+    assert family in {row["family"] for row in compiled.listing.kernels}
+    with torch.no_grad():
+        expected = model(*inputs)
+    for found, wanted in zip(run_program(compiled, inputs), expected, strict=True):
+        assert float((torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max()) <= 1e-4
 
 
 class Residual(nn.Module):
