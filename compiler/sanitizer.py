@@ -7,8 +7,8 @@ so; the sanitizers' library has to be there before it starts, and Python's own l
     NPAS_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \\
     LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)" python -m pytest tests/compiler
 
-Tensors lie in one arena, in which they are neighbours. Arena and constants begin and end exactly where guarded memory
-does, so that what is seen is an access beyond the ends of either, and beyond the user's arrays.
+Arena and constants begin and end exactly where guarded memory does. Inside of them the driver closes what is none of
+a step's business while it runs; see `compiler.guards`.
 """
 
 from __future__ import annotations

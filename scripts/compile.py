@@ -76,14 +76,14 @@ def run(config: DictConfig) -> None:
 
 def layer_table(compiled: CompiledModel) -> Table:
     """A kernel a row; what analysis estimates and what was measured stand in columns of their own."""
-    table = Table(title=f"kernels on {compiled.program.target.name}")
+    table = Table(title=f"kernels on {compiled.program.target.name}", box=None, padding=(0, 2, 0, 0))
     table.add_column("layer", overflow="fold")
-    table.add_column("kernel", no_wrap=True)
-    table.add_column("scheme", no_wrap=True)
-    table.add_column("rate", justify="right")
-    table.add_column("form")
-    table.add_column("estimated,\nkilocycles", justify="right")
-    table.add_column("measured,\nµs", justify="right")
+    for heading in ("kernel", "scheme"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("rate", justify="right", no_wrap=True)
+    table.add_column("form", no_wrap=True)
+    for heading in ("estimated,\nkcycles", "measured,\nµs"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in compiled.kernels.to_dict("records"):
         measured = float(row["measured_us"])
         table.add_row(

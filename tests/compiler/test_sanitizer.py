@@ -1,4 +1,4 @@
-"""The sanitizers see what generated code does wrong, beside the arena too."""
+"""The sanitizers see what generated code does wrong, beside the arena and inside."""
 
 import os
 import subprocess
@@ -36,8 +36,8 @@ from compiler.toolchain import build_library
 body = sys.argv[1]
 source = "#include <stdint.h>\\n__attribute__((visibility(\\"default\\"))) void npas_run(const float *const *in, " \\
     "float *const *out, char *arena, const char *constants, uint64_t *stamps) { int n = in[0][0]; " + body + " }"
-program = Program(build_library([], source, local_target()), aligned(64), Signature(((1,),), ((1,),), 128, 0),
-    local_target())
+signature = Signature(((1,),), ((1,),), ("float32",), arena=128, kernels=0)
+program = Program(build_library([], source, local_target()), aligned(64), signature, local_target())
 out = np.zeros(1, np.float32)
 program.run([np.full(1, 128, np.float32)], [out])
 print("ran", out[0])
@@ -57,14 +57,47 @@ print("ran", out[0])
     ],
 )
 def test_what_is_wrong_ends_the_process(body: str, said: str, tmp_path: Path) -> None:
+    answer = run_checked(PROGRAM, body, tmp_path)
+    assert said in answer.stdout + answer.stderr
+    assert (answer.returncode == 0) == said.startswith("ran")
+
+
+NETWORK = """
+import sys
+from dataclasses import replace
+import numpy as np
+from compiler.compile import build
+from compiler.graph import Graph, Node, Pool
+from compiler.plan import make_plan
+from compiler.target import local_target
+
+pool = Pool("max", (2, 2), (2, 2))
+nodes = tuple(Node(f"y{n}", pool, (f"y{n - 1}",), (16, 16 >> n, 16 >> n)) for n in (1, 2, 3))
+plan = make_plan(Graph({"y0": (16, 16, 16)}, nodes, ("y3",), ((16, 2, 2),), {}), local_target())
+steps = list(plan.steps)
+assert steps[3].spec.op == "max_pool"
+blocks, *dims = steps[3].dims
+steps[3] = replace(steps[3], dims=(blocks + int(sys.argv[1]), *dims))
+build(replace(plan, steps=tuple(steps)))(np.zeros((1, 16, 16, 16), np.float32))
+print("ran")
+"""
+
+
+@pytest.mark.parametrize(("more", "said"), [("0", "ran"), ("1", "use-after-poison")])
+def test_a_kernel_that_leaves_its_tensors_is_caught_inside_the_arena(more: str, said: str, tmp_path: Path) -> None:
+    """The third of three poolings is told to work on so many channel blocks more than there are."""
+    answer = run_checked(NETWORK, more, tmp_path)
+    assert said in answer.stdout + answer.stderr
+    assert (answer.returncode == 0) == (said == "ran")
+
+
+def run_checked(program: str, argument: str, cache: Path) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "NPAS_SANITIZE": "1",
-        "NPAS_CACHE": str(tmp_path),
+        "NPAS_CACHE": str(cache),
         "ASAN_OPTIONS": "detect_leaks=0",
         "LD_PRELOAD": preload(),
     }
-    command = [sys.executable, "-c", PROGRAM, body]
-    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert said in answer.stdout + answer.stderr
-    assert (answer.returncode == 0) == said.startswith("ran")
+    command = [sys.executable, "-c", program, argument]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -93,7 +93,7 @@ def test_everything_is_written_and_computes_what_torch_computes(net: Path, comma
     assert "measured" in shown
     (row,) = [line for line in shown.splitlines() if "block_punched(16x1)" in line]
     kernels = load_compiled(out).kernels
-    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    cells = row.split()
     (entry,) = kernels[kernels["scheme"] == "block_punched(16x1)"].to_dict("records")
     assert cells[:5] == ["3", entry["family"], "block_punched(16x1)", "4.00", entry["form"]]
     assert cells[5] == f"{entry['cycles'] / 1000:.1f}"
@@ -123,7 +123,7 @@ def test_for_another_processor_nothing_is_claimed(net: Path, command, capsys) ->
     assert "neither checked against torch nor timed" in shown
     assert "standalone=true" in shown
     (row,) = [line for line in shown.splitlines() if "block_punched(16x1)" in line]
-    assert row.split("│")[-2].strip() == "–"
+    assert row.split()[-1] == "–"
     assert load_compiled(out).program.target.name == "aarch64_neon"
     assert not (out / "model.onnx").exists()
 
