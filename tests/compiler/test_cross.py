@@ -1,6 +1,7 @@
 """Code for aarch64, compiled here and run under an emulator, computes what torch computes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compiler import CompiledModel, KernelSpec, Target, compile_model, find_target, schedule
+from compiler import CompiledModel, KernelSpec, Target, compile_model, find_target, local_target, schedule
 from compiler.compile import build
 from compiler.errors import CannotRunHere
 from compiler.graph import Activation, Add, Conv, GlobalPool, Graph, Node, Op, Pool, Relayout, Scale
@@ -248,6 +249,18 @@ def test_kernels_of_every_family_on_neon(family: str, cross_tools: None, run_pro
     for case, found in zip(cases, run_program(compiled, inputs), strict=True):
         expected = case.expected()
         assert float((torch.from_numpy(found) - expected).abs().max() / expected.abs().max()) <= 1e-4, case.spec
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_kernels_of_every_family_here_with_as_many_registers(family: str) -> None:
+    """The tiles of a processor with 32 vector registers, here, where sanitizers can see them; spilling is slow only."""
+    cases = CASES[family]
+    compiled = network_of(cases, family, replace(local_target(), registers=32, accumulators=24))
+    inputs = [tensor for case in cases for tensor in ((case.x, case.r) if case.binary else (case.x,))]
+    given = compiled(*inputs)
+    for case, found in zip(cases, (given,) if len(cases) == 1 else given, strict=True):
+        expected = case.expected()
+        assert float((found - expected).abs().max() / expected.abs().max()) <= 1e-4, case.spec
 
 
 @pytest.mark.parametrize("family", PARTS)
