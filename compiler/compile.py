@@ -53,7 +53,9 @@ def compile_model(
     Args:
         model: any module that `torch.export` captures and whose operators are supported; left as it was.
         example_inputs: tensors [N, C, H, W] or [N, F]. The batch size may differ later, the rest may not.
-        device: name of a target, or a target.
+        device: name of a target (`local`, `x86_avx2`, `aarch64_neon`, ...), or a target. For a processor of another
+            family a cross compiler is needed, see `find_compiler`; such a network can be saved and be built as a
+            program, but neither called nor timed here.
         threads: threads that share the work of a kernel; only 1 so far.
         tune: time a few schedules of every kernel inside this network, and use the fastest. What was found is kept in
             the cache, so that only kernels never seen before cost time.

@@ -159,9 +159,9 @@ def _sparsities(model: nn.Module) -> dict[str, str]:
     """The structure of the zeros in each layer's weight, as metadata of the file."""
     found = {}
     for name, module in model.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             weight = module.weight.detach().float().numpy()
-            sparsity = structure_of(weight if weight.ndim == 4 else weight[:, :, None, None])
+            sparsity = structure_of(weight.reshape(*weight.shape[:2], 1, -1) if weight.ndim < 4 else weight)
             if sparsity.rate > 1:
                 described = {"scheme": str(sparsity.scheme), "rate": sparsity.rate}
                 found[f"npas.sparsity.{name}"] = json.dumps(described)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -99,15 +100,21 @@ def layer_table(compiled: CompiledModel) -> Table:
 
 
 def _examples(config: DictConfig) -> tuple[Tensor, ...]:
-    """Random inputs of the shapes in the configuration: one list of numbers, or a list of them."""
-    shapes = inputs.mapping(config)["input"]
-    if not isinstance(shapes, list) or not shapes or not isinstance(shapes[0], list):
-        shapes = [shapes]
-    for shape in shapes:
-        if not isinstance(shape, list) or not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-            raise InvalidSetting("input", shapes, "[1,3,224,224], or one such list for each input", "compile")
+    """Random inputs as the configuration describes them: one list, or a list of lists."""
+    described = inputs.mapping(config)["input"]
+    several = isinstance(described, list) and described and isinstance(described[0], list)
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(shape, generator=generator) for shape in shapes)
+    return tuple(_example(one, generator) for one in (described if several else [described]))
+
+
+def _example(described: Any, generator: torch.Generator) -> Tensor:
+    """Random numbers of a shape; behind `int64` zeros and ones, which are indices into any embedding."""
+    whole = isinstance(described, list) and described[:1] == ["int64"]
+    shape = described[1:] if whole else described
+    if not isinstance(shape, list) or not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+        allowed = "[1,3,224,224], [int64,1,16] for whole numbers, or a list of such lists for several inputs"
+        raise InvalidSetting("input", described, allowed, "compile")
+    return torch.randint(2, shape, generator=generator) if whole else torch.randn(shape, generator=generator)
 
 
 def _graphs(model: nn.Module, examples: Sequence[Tensor]) -> list[tuple[str, Graph]]:
@@ -139,7 +146,7 @@ def _write_project(
     compiled.build_standalone(folder)
     names = [f"input{index}.bin" for index in range(len(examples))]
     for name, value in zip(names, examples, strict=True):
-        value.numpy().tofile(folder / name)
+        value.float().numpy().tofile(folder / name)
     for index, value in enumerate(expected):
         value.contiguous().numpy().tofile(folder / f"expected{index}.bin")
     say(f"{folder}: a C project with an input and what torch computes from it")

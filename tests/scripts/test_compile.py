@@ -41,6 +41,9 @@ class Sum(nn.Module):
     def forward(self, left, right):
         return left + right, left * 2
 
+def tokens():
+    return nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 4))
+
 def number():
     return 7
 
@@ -111,6 +114,17 @@ def test_the_c_project_brings_an_example_and_what_torch_computes(net: Path, comm
     subprocess.run(["./network", *arguments], check=True, cwd=folder, capture_output=True)
     expected = np.fromfile(folder / "expected1.bin", np.float32)
     np.testing.assert_array_equal(expected, 2 * np.fromfile(folder / "input0.bin", np.float32))
+
+
+def test_whole_numbers_are_an_input_too(net: Path, command) -> None:
+    out = net.parent / "out"
+    command(f"model={net}:tokens", "input=[int64,1,5]", "seconds=0.02", f"out={out}", "onnx=false", "standalone=true")
+    given = np.fromfile(out / "standalone" / "input0.bin", np.float32)
+    assert set(given.tolist()) == {0.0, 1.0}
+    compiled = load_compiled(out)
+    assert compiled.program.signature.types == ("int64",)
+    expected = np.fromfile(out / "standalone" / "expected0.bin", np.float32)
+    np.testing.assert_allclose(compiled(given.astype(np.int64)[None]).ravel(), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(local_architecture() == "aarch64", reason="this processor is the one compiled for")
@@ -194,7 +208,7 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path: Path) -> None:
         load_weights(nn.Linear(2, 2), tmp_path / "weights.pt")
 
 
-@pytest.mark.parametrize("shape", ["7", "[]", "[1,3,0,4]", "[1.5,3]", "[[1,3],8]", "[[]]"])
+@pytest.mark.parametrize("shape", ["7", "[]", "[1,3,0,4]", "[1.5,3]", "[[1,3],8]", "[[]]", "[int64]", "[int8,3]"])
 def test_shapes_that_are_none_are_named(net: Path, shape: str) -> None:
     with initialize_config_module("conf", version_base="1.3"):
         config = compose("compile", overrides=[f"model={net}:build", f"input={shape}"])
