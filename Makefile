@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install search test lint clean
+.PHONY: help install search test cross sanitize lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +19,15 @@ search: $(STAMP) ## run the main job, e.g. make search ARGS="data=cifar10 budget
 
 test: $(STAMP) ## run the tests, e.g. make test ARGS="tests/pruning -k admm"
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+cross: ## install what code for aarch64 is compiled and tested with (Debian and Ubuntu)
+	command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null || { \
+	  $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq gcc-aarch64-linux-gnu qemu-user; }
+
+sanitize: $(STAMP) ## test the compiler with generated code under gcc's sanitizers
+	NPAS_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/compiler $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

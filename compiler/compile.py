@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from compiler.layout import BLOCKED
 from compiler.listing import Listing
 from compiler.passes import PASSES, Pass
 from compiler.plan import Plan, Step, make_plan
-from compiler.runtime import Program, Signature
+from compiler.runtime import Program, Signature, require_here
 from compiler.spec import CONVOLUTIONS, KernelSpec
 from compiler.target import Target, find_target
 from compiler.toolchain import build_library, compiler_version, find_compiler
@@ -52,7 +53,9 @@ def compile_model(
     Args:
         model: any module that `torch.export` captures and whose operators are supported; left as it was.
         example_inputs: tensors [N, C, H, W] or [N, F]. The batch size may differ later, the rest may not.
-        device: name of a target, or a target.
+        device: name of a target (`local`, `x86_avx2`, `aarch64_neon`, ...), or a target. For a processor of another
+            family a cross compiler is needed, see `find_compiler`; such a network can be saved and be built as a
+            program, but neither called nor timed here.
         threads: threads that share the work of a kernel; only 1 so far.
         tune: time a few schedules of every kernel inside this network, and use the fastest. What was found is kept in
             the cache, so that only kernels never seen before cost time.
@@ -62,6 +65,7 @@ def compile_model(
     Raises:
         UnsupportedOperator, CaptureFailed, InvalidWeights, UnsupportedThreads: the network cannot be compiled.
         CompilerMissing, CompilationFailed, CacheUnwritable: the C compiler cannot be used.
+        CannotRunHere: kernels were to be tuned for a processor that is not this one.
     """
     if isinstance(example_inputs, torch.Tensor):
         example_inputs = (example_inputs,)
@@ -79,6 +83,7 @@ def compile_graph(
     if threads != 1:
         raise UnsupportedThreads(f"{threads} threads were asked for; generated code runs on one: pass threads=1")
     if tune:
+        require_here(target)
         records = Records(target)
         tune_kernels(lambda choose: build(make_plan(graph, target, threads, choose)), records)
         return build(make_plan(graph, target, threads, records.choose))
@@ -94,8 +99,9 @@ def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledMo
     rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
     shared = dict.fromkeys(code.shared for code in codes)
     source = "\n".join([head, *shared, *(code.source for code in codes), main])
-    listing = Listing(target.name, compiler_version(find_compiler(target)), rows, source, plan.live)
-    return CompiledModel(Program(library, constants(plan), signature), listing)
+    compiler = find_compiler(target)
+    listing = Listing(shlex.join(compiler), compiler_version(compiler), rows, source, plan.live)
+    return CompiledModel(Program(library, constants(plan), signature, target), listing)
 
 
 def _row(step: Step, spec_index: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class CompiledModel:
 
         Raises:
             InputMismatch: on another number, shape, type or device of inputs.
+            CannotRunHere: if it was compiled for another processor.
         """
         signature = self.program.signature
         arrays = check_inputs(inputs, signature)
@@ -45,7 +46,11 @@ class CompiledModel:
         return results[0] if len(results) == 1 else results
 
     def time(self, seconds: float = 0.5, min_runs: int = 30) -> Timing:
-        """Time the network on random inputs at batch 1, on one pinned thread, for `seconds` and at least `min_runs`."""
+        """Time the network on random inputs at batch 1, on one pinned thread, for `seconds` and at least `min_runs`.
+
+        Raises:
+            CannotRunHere: if it was compiled for another processor.
+        """
         self._timing = time_program(self.program, seconds, min_runs)
         return self._timing
 
@@ -79,14 +84,34 @@ class CompiledModel:
         return self.program.signature.arena
 
     def save(self, directory: str | Path) -> None:
-        """Write `kernels.c`, `libmodel.so`, `constants.safetensors` and, last, `manifest.json` with their checksums."""
+        """Write `kernels.c`, `libmodel.so`, `constants.safetensors` and, last, `manifest.json` with their checksums.
+
+        Raises:
+            DirectoryUnwritable: if the system refuses, e.g. because the disk is full.
+        """
         write(self.program, self.listing, Path(directory))
+
+    def build_standalone(self, directory: str | Path) -> None:
+        """Write the network as a C project that needs nothing but a C compiler: `make` gives the program `network`.
+
+        The program reads raw float32 files (whole numbers too), writes its outputs likewise and prints what each layer
+        takes; `./network -h` tells more. It has to be copied to the device together with `weights.bin`.
+
+        Raises:
+            DirectoryUnwritable: if the system refuses, or the directory holds the Makefile of something else.
+        """
+        from compiler.standalone import write_project
+
+        write_project(self.program, self.listing, Path(directory))
 
 
 def load_compiled(directory: str | Path) -> CompiledModel:
     """The network saved in `directory`, in a process that needs neither torch nor a compiler.
 
+    One that was compiled for another processor is loaded too, and can do all but run.
+
     Raises:
-        ArtifactCorrupt: if a file is missing, truncated or altered.
+        ArtifactCorrupt: if a file is missing, truncated or altered, or of another version of the format.
+        CannotRunHere: if the system refuses to load a library for this processor.
     """
     return CompiledModel(*read(Path(directory)))

@@ -7,6 +7,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
+from compiler import guards, sanitizer
 from compiler.kernels.base import ALIGNMENT, FAMILIES, Code, signature
 from compiler.layout import Buffer
 from compiler.plan import Plan, Step, scratch_name
@@ -73,12 +74,15 @@ def driver(plan: Plan) -> str:
 
     `stamps` receives the time in nanoseconds before the first and after every kernel, unless it is null.
     """
-    *offsets, _ = constant_offsets(plan)
+    offsets = constant_offsets(plan)
     declared = "".join(f"{signature(code.name)};\n" for code in kernel_codes(plan))
-    tables, calls = "", ""
-    for index, (step, at) in enumerate(zip(plan.steps, offsets, strict=True)):
+    guarded = sanitizer.enabled() and not plan.target.is_foreign
+    tables, calls = guards.DECLARATIONS if guarded else "", ""
+    for index, (step, at) in enumerate(zip(plan.steps, offsets[:-1], strict=True)):
         tables += f"static const int32_t d{index}[] = {{{', '.join(map(str, step.dims))}}};\n"
+        calls += guards.open_only(plan, index, offsets) if guarded else ""
         calls += _call(plan, step, index, at)
+    calls += guards.open_all(plan, offsets) if guarded else ""
     return f"""{declared}{_PRELUDE}
 {tables}
 __attribute__((visibility("default")))

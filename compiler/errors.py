@@ -31,6 +31,10 @@ class UnknownTarget(CompilerError):
     """No compilation target of that name exists."""
 
 
+class CannotRunHere(CompilerError):
+    """A network compiled for another processor or system was to run in this process."""
+
+
 class UnsupportedThreads(CompilerError):
     """A number of threads was asked for that generated code cannot use."""
 
@@ -49,6 +53,10 @@ class CacheUnwritable(CompilerError):
 
 class ArtifactCorrupt(CompilerError):
     """A saved network is incomplete or was altered."""
+
+
+class DirectoryUnwritable(CompilerError):
+    """A compiled network could not be written."""
 
 
 class ExportFailed(CompilerError):

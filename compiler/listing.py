@@ -12,15 +12,15 @@ class Listing:
     """What is known of a compiled network beside its code.
 
     Attributes:
-        target: name of the compilation target.
-        compiler: version line of the C compiler.
+        command: command of the C compiler.
+        compiler: its version line.
         kernels: a row a kernel, in execution order: `layer`, the columns of `KernelSpec.to_dict`, `family`, `form`,
             `tile`, `why`, `cycles` (analytic), `bytes`, `spec_index`.
         source: the whole network as one C file.
         live_bytes: bytes of the largest set of tensors alive together.
     """
 
-    target: str
+    command: str
     compiler: str
     kernels: tuple[Mapping[str, Any], ...]
     source: str

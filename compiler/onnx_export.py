@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import logging
 import os
 import tempfile
@@ -18,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
 from compiler.errors import ExportFailed, InputMismatch
+from compiler.structure import structure_of
 
 TOLERANCE = 1e-4
 CHECKED_BATCHES = (1, 3)
@@ -53,7 +56,9 @@ def export_onnx(
 ) -> OnnxReport:
     """Write `model` in evaluation mode as a single ONNX file with a dynamic batch dimension.
 
-    Batch norm and constants are folded, and nothing of the exporting machine (stack traces, paths) stays in the file.
+    Batch norm, masks and constants are folded, and nothing of the exporting machine (stack traces, paths) stays in the
+    file. For every layer whose weight has zeros in a known structure, its `metadata_props` have an entry
+    `npas.sparsity.<layer>`, as JSON: {"scheme": "block_punched(16x1)", "rate": 5.0}.
     It is moved to `path` only after ONNX Runtime has computed the same as torch at two batch sizes, so a failed export
     leaves an earlier file there as it was. The model is exported from a copy and not touched.
 
@@ -77,6 +82,7 @@ def export_onnx(
 
     expected = {size: _run(model, _resized(inputs, size)) for size in CHECKED_BATCHES}
     proto = _trace(model, inputs)
+    onnx.helper.set_model_props(proto, _sparsities(model))
     path.parent.mkdir(parents=True, exist_ok=True)
     with _unfinished(path) as unfinished:
         onnx.save(proto, unfinished)
@@ -121,6 +127,9 @@ def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
             "Look for shapes or branches in forward() that depend on the batch size or on values."
         ) from error
     assert program is not None
+    # Masks on weights, which the exporter leaves as operators, become zeros in them; no constant grows by that.
+    largest = max((tensor.numel() for tensor in model.state_dict().values()), default=0)
+    onnxscript.optimizer.optimize(program.model, input_size_limit=largest, output_size_limit=largest)
     proto: onnx.ModelProto = program.model_proto
     fixed = [entry.name for entry in proto.graph.input if not entry.type.tensor_type.shape.dim[0].dim_param]
     if fixed:
@@ -144,6 +153,19 @@ def _strip_metadata(proto: onnx.ModelProto) -> None:
     del graph.metadata_props[:]
     for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del item.metadata_props[:]
+
+
+def _sparsities(model: nn.Module) -> dict[str, str]:
+    """The structure of the zeros in each layer's weight, as metadata of the file."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+            weight = module.weight.detach().float().numpy()
+            sparsity = structure_of(weight.reshape(*weight.shape[:2], 1, -1) if weight.ndim < 4 else weight)
+            if sparsity.rate > 1:
+                described = {"scheme": str(sparsity.scheme), "rate": sparsity.rate}
+                found[f"npas.sparsity.{name}"] = json.dumps(described)
+    return found
 
 
 def _resized(inputs: tuple[Tensor, ...], size: int) -> tuple[Tensor, ...]:

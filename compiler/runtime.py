@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from compiler.errors import InputMismatch
+from compiler import sanitizer
+from compiler.errors import CannotRunHere, InputMismatch
+from compiler.target import Target, local_target
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,16 +68,19 @@ class Signature:
 
 
 class Program:
-    """A loaded driver with its constants and its arena. One run at a time."""
+    """A driver with its constants and its arena, loaded if it is for this processor. One run at a time.
 
-    def __init__(self, library: Path, constants: npt.NDArray[np.uint8], signature: Signature) -> None:
+    Raises:
+        CannotRunHere: if the system refuses to load the library.
+    """
+
+    def __init__(self, library: Path, constants: npt.NDArray[np.uint8], signature: Signature, target: Target) -> None:
         self.library = library
         self.signature = signature
+        self.target = target
         self.constants = constants if constants.ctypes.data % ALIGNMENT == 0 else _aligned_copy(constants)
         self._arena = aligned(signature.arena)
-        self._run: Any = ctypes.CDLL(str(library)).npas_run
-        self._run.restype = None
-        self._run.argtypes = [ctypes.c_void_p] * 5
+        self._run: Any = _load(library) if target.runs_here else None
 
     def run(
         self,
@@ -93,7 +98,13 @@ class Program:
         outputs: Sequence[npt.NDArray[np.float32]],
         stamps: npt.NDArray[np.uint64] | None = None,
     ) -> Any:
-        """A function without arguments that runs on these arrays, with as little overhead as there can be."""
+        """A function without arguments that runs on these arrays, with as little overhead as there can be.
+
+        Raises:
+            CannotRunHere: if the code is for another processor.
+        """
+        if self._run is None:
+            require_here(self.target)
         ins = (ctypes.c_void_p * len(inputs))(*(array.ctypes.data for array in inputs))
         outs = (ctypes.c_void_p * len(outputs))(*(array.ctypes.data for array in outputs))
         arena, constants = self._arena.ctypes.data, self.constants.ctypes.data
@@ -107,8 +118,39 @@ class Program:
         return call
 
 
+def require_here(target: Target) -> None:
+    """Raise `CannotRunHere` if this processor cannot run code for `target`."""
+    if not target.runs_here:
+        raise CannotRunHere(
+            f"code for {target.name} cannot run in this process: this processor is {local_target().name}. "
+            "Call build_standalone(directory) on the compiled network, copy the directory to the device, and start the "
+            "program that is made there."
+        )
+
+
+def _load(library: Path) -> Any:
+    """The driver's entry.
+
+    The dynamic linker takes a path that it knows for the library that it loaded from there, though another file may
+    have taken its place. So each file gets a path of its own, spelled by its inode in "/" and "/.".
+    """
+    try:
+        spelled = "".join("/." if bit == "1" else "/" for bit in f"{library.stat().st_ino:b}")
+        run = ctypes.CDLL(f"{library.parent}{spelled}/{library.name}").npas_run
+    except OSError as error:
+        raise CannotRunHere(
+            f"{library} cannot be loaded: {error}. It was built on another system: compile the network on this one, or "
+            "build its program with build_standalone."
+        ) from error
+    run.restype = None
+    run.argtypes = [ctypes.c_void_p] * 5
+    return run
+
+
 def aligned(size: int) -> npt.NDArray[np.uint8]:
     """`size` zero bytes that start a cache line."""
+    if sanitizer.enabled():
+        return sanitizer.guarded(size, ALIGNMENT)
     raw = np.zeros(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from compiler.errors import UnknownTarget
+
+
+def local_architecture() -> str:
+    """Family of this processor, under Linux's name for it on every system."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
 @dataclass(frozen=True)
@@ -21,8 +27,9 @@ class Target:
         registers: architectural vector registers.
         accumulators: how many of them a kernel may use for sums.
         flags: compiler flags that select the instruction set.
-        compiler: command of the C compiler; empty to use `$CC`, then `cc`, `gcc`, `clang`.
+        compiler: command of the C compiler, with its options; empty to look for one, see `find_compiler`.
         keep: inline assembly constraint of a vector register.
+        architecture: processor family by Linux's name, e.g. `aarch64`; by default this machine's.
     """
 
     name: str
@@ -32,12 +39,30 @@ class Target:
     flags: tuple[str, ...]
     compiler: str = ""
     keep: str = "v"
+    architecture: str = field(default_factory=local_architecture)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its code is for processors of another family than this one."""
+        return self.architecture != local_architecture()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this processor has the instructions."""
+        return not self.is_foreign and self.vector <= local_target().vector
 
 
-AVX512 = Target("x86_avx512", 16, 32, 28, ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma"))
-AVX2 = Target("x86_avx2", 8, 16, 12, ("-mavx2", "-mfma"), keep="x")
-SSE = Target("x86_sse", 4, 16, 12, (), keep="x")
-NEON = Target("aarch64_neon", 4, 32, 24, (), keep="w")
+AVX512 = Target(
+    "x86_avx512",
+    16,
+    32,
+    28,
+    ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma"),
+    architecture="x86_64",
+)
+AVX2 = Target("x86_avx2", 8, 16, 12, ("-mavx2", "-mfma"), keep="x", architecture="x86_64")
+SSE = Target("x86_sse", 4, 16, 12, (), keep="x", architecture="x86_64")
+NEON = Target("aarch64_neon", 4, 32, 24, (), keep="w", architecture="aarch64")
 
 TARGETS = {target.name: target for target in (AVX512, AVX2, SSE, NEON)}
 
@@ -45,7 +70,7 @@ TARGETS = {target.name: target for target in (AVX512, AVX2, SSE, NEON)}
 @cache
 def local_target() -> Target:
     """The widest target that this processor can run."""
-    if platform.machine() in ("aarch64", "arm64"):
+    if local_architecture() == "aarch64":
         return NEON
     info = Path("/proc/cpuinfo")
     flags = info.read_text().split() if info.exists() else []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
+from compiler import sanitizer
 from compiler.errors import CacheUnwritable, CompilationFailed, CompilerMissing
 from compiler.target import Target
 
@@ -24,28 +27,63 @@ def cache_directory() -> Path:
     return Path(os.environ.get("NPAS_CACHE", default)) / "kernels"
 
 
-def find_compiler(target: Target) -> str:
-    """Path of the C compiler for `target`.
+def find_compiler(target: Target) -> tuple[str, ...]:
+    """Command of the C compiler for `target`: the target's own, or one from the environment, or one that is installed.
+
+    For this machine's processor family `$CC`, then `cc`, `gcc` and `clang` are looked for. For another one, say
+    aarch64, it is `$CC_AARCH64`, then Debian's `aarch64-linux-gnu-gcc`, `clang --target=aarch64-linux-gnu` and the
+    clang of the Python package `ziglang`; the first that can link a library is taken.
 
     Raises:
         CompilerMissing: saying how to install one.
     """
-    asked = target.compiler or os.environ.get("CC", "")
-    for name in [asked] if asked else ["cc", "gcc", "clang"]:
+    family = target.architecture
+    variable = f"CC_{family.upper()}" if target.is_foreign else "CC"
+    asked = target.compiler or os.environ.get(variable, "")
+    if asked:
+        candidates = [shlex.split(asked)]
+    elif target.is_foreign:
+        zig = [sys.executable, "-m", "ziglang", "cc", "-target", f"{family}-linux-musl"]
+        candidates = [[f"{family}-linux-gnu-gcc"], ["clang", f"--target={family}-linux-gnu"], zig]
+    else:
+        candidates = [["cc"], ["gcc"], ["clang"]]
+    for name, *options in candidates:
         path = shutil.which(name)
-        if path:
-            return path
+        if path and (asked or not target.is_foreign or _links((path, *options))):
+            return (path, *options)
+    if asked or not target.is_foreign:
+        raise CompilerMissing(
+            f"no C compiler found (looked for {asked or 'cc, gcc, clang'}). Install one, for example "
+            f"`apt-get install gcc` on Debian and Ubuntu, `xcode-select --install` on macOS, or set {variable} to its "
+            "path."
+        )
+    package = f"gcc-{family.replace('_', '-')}-linux-gnu"
     raise CompilerMissing(
-        f"no C compiler found (looked for {asked or 'cc, gcc, clang'}). Install one, for example "
-        "`apt-get install gcc` on Debian and Ubuntu, `xcode-select --install` on macOS, or set CC to its path."
+        f"no C compiler for {target.name} found. Install one: `apt-get install {package}` on Debian and Ubuntu, clang "
+        f"with the headers and libraries of {family}, or `pip install ziglang`; or set {variable} to a command, for a "
+        "phone the clang of the Android NDK."
     )
 
 
-@lru_cache(maxsize=8)
-def compiler_version(path: str) -> str:
+def build_flags(target: Target) -> tuple[str, ...]:
+    """Options that generated code is compiled with; under `NPAS_SANITIZE` they put it under the sanitizers."""
+    return (*FLAGS, *(() if target.is_foreign else sanitizer.flags()), *target.flags)
+
+
+@lru_cache(maxsize=32)
+def _links(command: tuple[str, ...]) -> bool:
+    """Whether a compiler finds headers and a linker of its target."""
+    source = "#include <string.h>\nvoid *f(void *x) { return memset(x, 0, 8); }\n"
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [*command, "-shared", "-fPIC", "-x", "c", "-", "-o", f"{folder}/probe.so"]
+        return subprocess.run(arguments, input=source.encode(), capture_output=True, check=False).returncode == 0
+
+
+@lru_cache(maxsize=32)
+def compiler_version(command: tuple[str, ...]) -> str:
     """First line of `--version`."""
-    result = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    return result.stdout.splitlines()[0] if result.stdout else path
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    return result.stdout.splitlines()[0] if result.stdout else command[0]
 
 
 def build_library(functions: Sequence[str], driver: str, target: Target) -> Path:
@@ -67,18 +105,18 @@ def build_library(functions: Sequence[str], driver: str, target: Target) -> Path
         raise CacheUnwritable(
             f"cannot create the kernel cache {cache}: {error.strerror}; set NPAS_CACHE to a writable directory"
         ) from error
-    flags = (*FLAGS, *target.flags)
-    version = compiler_version(compiler)
+    flags = build_flags(target)
+    version = (*compiler[1:], compiler_version(compiler))
 
     def compile_one(source: str) -> Path:
-        path = cache / f"{_key(source, *flags, version)}.o"
+        path = cache / f"{_key(source, *flags, *version)}.o"
         return path if path.exists() else _run(compiler, [*flags, "-c"], source, path)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         objects = list(pool.map(compile_one, [*functions, driver]))
     library = cache / f"{_key(*(path.name for path in objects))}.so"
     if not library.exists():
-        _run(compiler, ["-shared", *map(str, objects), "-lm"], None, library)
+        _run(compiler, [*flags, "-shared", *map(str, objects), "-lm"], None, library)
     return library
 
 
@@ -86,7 +124,7 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def _run(compiler: str, arguments: list[str], source: str | None, output: Path) -> Path:
+def _run(compiler: tuple[str, ...], arguments: list[str], source: str | None, output: Path) -> Path:
     """Run the compiler into a temporary file beside `output`, then move it there."""
     try:
         handle, temporary = tempfile.mkstemp(dir=output.parent, suffix=output.suffix)
@@ -96,14 +134,16 @@ def _run(compiler: str, arguments: list[str], source: str | None, output: Path) 
             "free some space, or set NPAS_CACHE to a writable directory"
         ) from error
     os.close(handle)
-    command = [compiler, *arguments, "-o", temporary]
+    command = [*compiler, *arguments, "-o", temporary]
     if source is not None:
         command += ["-x", "c", "-"]
     try:
-        result = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, input=source, capture_output=True, text=True, check=False, env=sanitizer.environment()
+        )
         if result.returncode != 0:
             raise CompilationFailed(
-                f"{compiler} failed with exit code {result.returncode}:\n{result.stderr.strip()[:2000]}\n"
+                f"{compiler[0]} failed with exit code {result.returncode}:\n{result.stderr.strip()[:2000]}\n"
                 f"command: {' '.join(command)}"
             )
         os.chmod(temporary, 0o755)

@@ -23,7 +23,7 @@ from compiler.plan import Choose
 from compiler.select import contenders, schedule
 from compiler.spec import CONVOLUTIONS, KernelSpec
 from compiler.target import Target
-from compiler.toolchain import FLAGS, cache_directory, compiler_version, find_compiler
+from compiler.toolchain import build_flags, cache_directory, compiler_version, find_compiler
 
 CONTENDERS = 6
 """Schedules of a kernel that are timed, the analytic choice among them."""
@@ -79,7 +79,8 @@ class Records:
         return self.load(spec) or schedule(spec, target)
 
     def _path(self, spec: KernelSpec) -> Path:
-        key = json.dumps([spec.to_dict(), asdict(self.target), FLAGS, self._version, generator_version()])
+        flags = build_flags(self.target)
+        key = json.dumps([spec.to_dict(), asdict(self.target), flags, self._version, generator_version()])
         return self.directory / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 

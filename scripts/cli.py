@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import hydra
 from omegaconf import DictConfig
@@ -14,6 +14,7 @@ from scripts.console import errors, show_error
 from scripts.errors import UnknownStage
 from scripts.machine import npas_version
 from scripts.stages import COMMANDS, STAGES
+from scripts.tools import TOOLS
 
 _DEBUG = "NPAS_DEBUG"
 _PACKAGES = ("pruning", "training", "compiler", "latency_model", "supernet", "search", "scripts")
@@ -29,10 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _help()
         elif command == "--version":
             print(f"npas {npas_version()}")
-        elif command not in COMMANDS:
-            raise UnknownStage(command, tuple(COMMANDS))
+        elif command in TOOLS:
+            _hydra(command, overrides, TOOLS[command].run)
+        elif command in COMMANDS:
+            _hydra("config", overrides, lambda config: _run_stages(command, config))
         else:
-            _hydra(command, overrides)
+            raise UnknownStage(command, (*COMMANDS, *TOOLS))
     except KeyboardInterrupt:
         again = shlex.join(["npas", command, *overrides])
         errors.print(f"\nStopped. What is finished is kept; to go on: [bold]{again}[/bold]")
@@ -52,15 +55,20 @@ def is_named(error: BaseException) -> bool:
     )
 
 
-def _hydra(command: str, overrides: Sequence[str]) -> None:
+def _run_stages(command: str, config: DictConfig) -> None:
+    from scripts import job  # with torch and all, which --help does not wait for
+
+    job.run_command(command, config)
+
+
+def _hydra(name: str, overrides: Sequence[str], run: Callable[[DictConfig], None]) -> None:
+    """Compose the configuration `name` with `overrides`, and run."""
     raised: list[BaseException] = []
 
-    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name=name)
     def task(config: DictConfig) -> None:
-        from scripts import job  # with torch and all, which --help does not wait for
-
         try:
-            job.run_command(command, config)
+            run(config)
         except Exception as error:
             raised.append(error)
 
@@ -89,6 +97,9 @@ def _help() -> None:
         "A command runs the stages before its own too, and skips those that are done:",
         *main_job,
         "  a stopped run goes on with the same command.\n",
+        "Beside the main job:",
+        *(f"  {tool.name:{width}}  {tool.about}" for tool in TOOLS.values()),
+        "",
         "Start with:     npas search",
         "Configuration:  npas search --help",
         f"Errors:         one panel each; {_DEBUG}=1 shows the traceback",

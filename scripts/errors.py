@@ -48,5 +48,45 @@ class NoWinner(ScriptError):
 class InvalidSetting(ScriptError):
     """A value of the configuration outside of what is allowed."""
 
-    def __init__(self, key: str, found: object, allowed: str) -> None:
-        super().__init__(f"{key}={found!r} is not allowed. Allowed: {allowed}. Next: npas search {key}=...")
+    def __init__(self, key: str, found: object, allowed: str, command: str = "search") -> None:
+        super().__init__(f"{key}={found!r} is not allowed. Allowed: {allowed}. Next: npas {command} {key}=...")
+
+
+class ModelNotFound(ScriptError):
+    """The user's function, or the file that it should be in, is not there."""
+
+    def __init__(self, reference: object, reason: str) -> None:
+        super().__init__(
+            f"model={reference} cannot be loaded: {reason}. Allowed: model=path.py:function, a function without "
+            "arguments that returns an nn.Module. Next: npas compile model=path.py:function."
+        )
+
+
+class NotAModule(ScriptError):
+    """The user's function returned something that is no network."""
+
+    def __init__(self, reference: str, found: type) -> None:
+        super().__init__(
+            f"model={reference} returned {found.__name__}, not an nn.Module. Next: let the function return the network."
+        )
+
+
+class CheckpointMismatch(ScriptError):
+    """A checkpoint does not hold the state of the network that it is loaded into."""
+
+    def __init__(self, path: Path, problems: str) -> None:
+        super().__init__(
+            f"{path} is not a checkpoint of this network: {problems}. Next: the checkpoint of this very network, or "
+            "the function that builds the network of this checkpoint."
+        )
+
+
+class ResultDiffers(ScriptError):
+    """A compiled network computes something else than torch."""
+
+    def __init__(self, found: float, allowed: float) -> None:
+        super().__init__(
+            f"The compiled network differs from torch by {found:.1e} of the largest output; at most {allowed:.0e} is "
+            "accepted, and nothing was written. Next: report it, with dump=true's files; or look for a layer whose "
+            "outputs cancel out."
+        )

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from compiler import find_compiler
+from compiler.runtime import require_here
 from latency_model import Device
 from scripts.errors import InvalidSetting
 from search import Budget
@@ -30,7 +31,9 @@ def check(config: DictConfig) -> None:
             config.pruning.epochs,
             f"below training.finetune.epochs = {config.training.finetune.epochs}",
         )
-    find_compiler(device(config).target)
+    target = device(config).target
+    require_here(target)
+    find_compiler(target)
     space(config, dataset(config))
     torch.set_num_threads(config.threads)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from compiler import KernelSpec, Target, compile_specs, compiler_version, find_compiler
-from compiler.toolchain import FLAGS
+from compiler.toolchain import build_flags
 from latency_model.environment import Environment, local_clock_mhz, local_cpu, npas_version
 from latency_model.errors import MeasurementFailed
 from latency_model.runner import Floats, Runner, runner
@@ -25,7 +25,7 @@ class LocalRunner(Runner):
             target=target.name,
             cpu=local_cpu(),
             compiler=compiler_version(find_compiler(target)),
-            flags=" ".join((*FLAGS, *target.flags)),
+            flags=" ".join(build_flags(target)),
             npas=npas_version(),
         )
 

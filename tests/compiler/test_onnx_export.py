@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from compiler import onnx_export
 from compiler.errors import ExportFailed, InputMismatch
 from compiler.onnx_export import export_onnx
+from pruning import Sparsity, make_scheme, shrink
 
 
 class Residual(nn.Module):
@@ -168,3 +170,87 @@ def test_inputs_without_one_common_batch_are_refused(inputs: Tensor | list[Tenso
     with pytest.raises(InputMismatch, match=r"batch"):
         export_onnx(nn.Identity(), inputs, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Chain(nn.Module):
+    """Layers that can be pruned by whole filters, in blocks, and as a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 32, 3, padding=1)
+        self.blocks = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 1))
+        self.head = nn.Linear(16, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.first(x).relu()).mean((2, 3)))
+
+
+class Masked(nn.Module):
+    """A mask that is still there when the network is exported."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.mask
+
+
+def properties(path: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def test_metadata_names_scheme_and_rate_of_every_pruned_layer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Chain(), torch.randn(2, 1, 8, 8)
+    wanted = {"blocks.0": Sparsity("block_punched(16x1)", 4.0), "head": Sparsity("unstructured", 2.0)}
+    for name, sparsity in wanted.items():
+        weight = model.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        weight.data *= sparsity.scheme.mask(weight.data, sparsity.rate)
+    found = properties(export_onnx(model, x, tmp_path / "model.onnx").path)
+    assert set(found) == {f"npas.sparsity.{name}" for name in wanted}
+    for name, sparsity in wanted.items():
+        assert json.loads(found[f"npas.sparsity.{name}"]) == {"scheme": str(sparsity.scheme), "rate": sparsity.rate}
+
+
+def test_a_dense_network_has_no_metadata(digits: Tensor, tmp_path: Path) -> None:
+    assert properties(export_onnx(Residual(), digits, tmp_path / "model.onnx").path) == {}
+
+
+def test_masks_become_zeros_in_the_weights_not_operators(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain, x = Chain(), torch.randn(2, 1, 8, 8)
+    masked = copy.deepcopy(plain)
+    mask = make_scheme("block_punched(16x1)").mask(masked.blocks[0].weight.detach(), 4.0)
+    nn.utils.parametrize.register_parametrization(masked.blocks[0], "weight", Masked(mask))
+    before = onnx.load(export_onnx(plain, x, tmp_path / "plain.onnx").path).graph
+    report = export_onnx(masked, x, tmp_path / "masked.onnx")
+    after = onnx.load(report.path).graph
+    assert [node.op_type for node in after.node] == [node.op_type for node in before.node]
+    zeros = [int((onnx.numpy_helper.to_array(tensor) == 0).sum()) for tensor in after.initializer]
+    assert int((~mask).sum()) in zeros
+    assert report.bytes < 1.05 * (tmp_path / "plain.onnx").stat().st_size
+    assert list(properties(report.path)) == ["npas.sparsity.blocks.0"]
+
+
+def test_removed_filters_are_gone_from_the_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Chain().eval(), torch.randn(2, 1, 8, 8)
+    for weight in (model.first, model.blocks[0]):
+        keep = make_scheme("filter").mask(weight.weight.detach(), 4.0)
+        weight.weight.data *= keep
+        weight.bias.data *= keep.flatten(1).any(1)
+    masked = export_onnx(model, x, tmp_path / "masked.onnx")
+    assert json.loads(properties(masked.path)["npas.sparsity.blocks.0"]) == {"scheme": "filter", "rate": 4.0}
+    with torch.no_grad():
+        expected = model(x)
+    shrink(model, x)
+    small = export_onnx(model, x, tmp_path / "small.onnx")
+    axes_of_the_mean = 2
+    assert small.parameters == 8 * 9 + 8 + 8 * 8 * 9 + 8 + 16 * 8 + 16 + 12 * 16 + 12 + axes_of_the_mean
+    assert small.bytes < masked.bytes / 4
+    assert properties(small.path) == {}
+    session = onnxruntime.InferenceSession(small.path)
+    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=1e-4 * float(expected.abs().max()))

@@ -1,4 +1,6 @@
+import shlex
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,8 @@ from torch import nn
 
 from compiler import compile_model
 from compiler.errors import CacheUnwritable, CompilationFailed, CompilerMissing
-from compiler.target import local_target
-from compiler.toolchain import build_library, cache_directory, compiler_version, find_compiler
+from compiler.target import find_target, local_architecture, local_target
+from compiler.toolchain import build_flags, build_library, cache_directory, compiler_version, find_compiler
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_a_second_compile_calls_no_compiler(cache: Path, tmp_path: Path, monkeyp
     version = compiler_version(real)
     logged = script(
         tmp_path / "logging-cc",
-        f'case "$1" in --version) echo "{version}";; *) echo call >> {calls}; exec {real} "$@";; esac',
+        f'case "$1" in --version) echo "{version}";; *) echo call >> {calls}; exec {shlex.join(real)} "$@";; esac',
     )
     monkeypatch.setenv("CC", str(logged))
     model, x = nn.Conv2d(3, 20, 3), torch.randn(1, 3, 9, 9)
@@ -65,3 +67,63 @@ def test_an_unusable_cache_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_wrong_code_is_the_compilers_error(cache: Path) -> None:
     with pytest.raises(CompilationFailed, match="error"):
         build_library(["int f( {"], "int g;", local_target())
+
+
+FOREIGN = find_target("x86_avx2" if local_architecture() == "aarch64" else "aarch64_neon")
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as the only place where commands are looked for, and no compiler in the environment."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    for variable in ("CC", f"CC_{FOREIGN.architecture.upper()}"):
+        monkeypatch.delenv(variable, raising=False)
+    return folder
+
+
+def test_a_missing_cross_compiler_says_how_to_install_each(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", str(tools / "no-python"))
+    family = FOREIGN.architecture
+    said = rf"{FOREIGN.name}.*apt-get install gcc-{family.replace('_', '-')}-linux-gnu.*clang.*pip install ziglang"
+    with pytest.raises(CompilerMissing, match=rf"{said}.*CC_{family.upper()}"):
+        find_compiler(FOREIGN)
+
+
+def test_the_first_cross_compiler_that_links_is_taken(tools: Path) -> None:
+    family = FOREIGN.architecture
+    zig = script(tools / "python", "exit 0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.executable", str(zig))
+        assert find_compiler(FOREIGN) == (str(zig), "-m", "ziglang", "cc", "-target", f"{family}-linux-musl")
+        script(tools / "clang", "exit 1")  # without headers of the other family
+        assert find_compiler(FOREIGN)[0] == str(zig)
+        gcc = script(tools / f"{family}-linux-gnu-gcc", "exit 0")
+        assert find_compiler(FOREIGN) == (str(gcc),)
+
+
+def test_environment_and_target_go_before_what_is_found(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tools / f"{FOREIGN.architecture}-linux-gnu-gcc", "exit 0")
+    ndk, own = script(tools / "ndk-clang", ""), script(tools / "own-cc", "")
+    monkeypatch.setenv(f"CC_{FOREIGN.architecture.upper()}", "ndk-clang --sysroot='/a b'")
+    assert find_compiler(FOREIGN) == (str(ndk), "--sysroot=/a b")
+    assert find_compiler(replace(FOREIGN, compiler="own-cc -m64")) == (str(own), "-m64")
+
+
+def test_options_of_the_compiler_are_part_of_the_key(cache: Path, tmp_path: Path) -> None:
+    compiler = " ".join(find_compiler(local_target()))
+    source = "int npas_answer(void) { return ANSWER; }"
+    libraries = [
+        build_library([], source, replace(local_target(), compiler=f"{compiler} -DANSWER={answer}"))
+        for answer in (1, 2)
+    ]
+    assert libraries[0] != libraries[1]
+
+
+def test_flags_of_the_sanitizers_are_part_of_the_key(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NPAS_SANITIZE", raising=False)
+    plain, flags = build_library([], "int x;", local_target()), build_flags(local_target())
+    monkeypatch.setenv("NPAS_SANITIZE", "1")
+    assert build_library([], "int x;", local_target()) != plain
+    assert {"-fsanitize=address,undefined", "-fno-sanitize-recover=all"} <= set(build_flags(local_target())) - {*flags}

@@ -9,6 +9,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from compiler.errors import CannotRunHere
+from compiler.target import local_architecture
 from scripts import cli, inputs, job
 from scripts.errors import NoWinner, RunDirectoryBusy
 from scripts.lock import held
@@ -242,3 +244,10 @@ def test_help_does_not_wait_for_torch():
     root = os.path.dirname(os.path.dirname(cli.__file__))
     shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "False"
+
+
+@pytest.mark.skipif(local_architecture() == "aarch64", reason="this processor is the one asked for")
+def test_the_main_job_runs_on_this_processor_or_says_so_before_it_writes(tmp_path):
+    with pytest.raises(CannotRunHere, match="aarch64_neon"):
+        job.run_command("profile", configuration("device=aarch64_neon", f"run_dir={tmp_path / 'run'}"))
+    assert not (tmp_path / "run").exists()

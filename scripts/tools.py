@@ -1,0 +1,26 @@
+"""The commands beside the main job: each has a configuration of its own and leaves run directories alone."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Tool:
+    """The command `name`: `run(config)` of the module `scripts.<name>`, configured by `conf/<name>.yaml`."""
+
+    name: str
+    about: str
+
+    def run(self, config: DictConfig) -> None:
+        """Run it; its module is imported now, since `npas --help` need not wait for torch."""
+        importlib.import_module(f"scripts.{self.name}").run(config)
+
+
+TOOLS = {
+    tool.name: tool
+    for tool in (Tool("compile", "compile a network of your own to native code, an ONNX file and a C project"),)
+}
