@@ -15,6 +15,7 @@ from benchmarks.errors import ResultsMissing
 from benchmarks.layers import LAYERS
 from benchmarks.measure import geometric_mean
 from benchmarks.tables import RESULTS, read_table
+from benchmarks.zoo import ZOO
 
 WINOGRAD_LAYERS = ("3x3 64@56", "3x3 128@28", "3x3 256@14")
 SPARSE_FAMILIES = ("3x3", "1x1")
@@ -108,6 +109,20 @@ def network_bars(table: pd.DataFrame) -> list[Bar]:
     return bars
 
 
+def reach_bars(table: pd.DataFrame) -> list[Bar]:
+    """The bars on the whole zoo: time against ONNX Runtime, and bytes of activations against what has to be kept."""
+    own = table[table["runtime"] == OURS].set_index("network")
+    bars = [Bar(f"{name} dense", "x ONNX Runtime", 1.0, float(row["speedup"])) for name, row in own.iterrows()]
+    wanted = [name for name, entry in ZOO.items() if entry.convolutional]
+    speedups = own["speedup"].reindex(wanted)
+    mean = geometric_mean(speedups) if speedups.notna().all() else math.nan
+    bars.append(Bar("convolutional networks", "x ONNX Runtime", 1.2, mean))
+    for name, row in own.iterrows():
+        share = float(row["arena_bytes"] / row["live_bytes"])
+        bars.append(Bar(f"{name} activations", "x the largest live set", 1.3, share, at_most=True))
+    return bars
+
+
 def _ours(table: pd.DataFrame, scheme: str, rates: Sequence[float] = (1.0,)) -> pd.DataFrame:
     return table[(table["runtime"] == OURS) & (table["scheme"] == scheme) & table["rate"].isin(rates)]
 
@@ -149,12 +164,12 @@ def all_bars(folder: Path) -> list[Bar]:
         ResultsMissing: if there is none.
     """
     bars: list[Bar] = []
-    for name, of in (("kernels", kernel_bars), ("networks", network_bars)):
+    for name, of in (("kernels", kernel_bars), ("networks", network_bars), ("reach", reach_bars)):
         path = folder / f"{name}.csv"
         if path.exists():
             bars += of(read_table(path)[0])
     if not bars:
-        raise ResultsMissing(f"{folder} has neither kernels.csv nor networks.csv; measure them first")
+        raise ResultsMissing(f"{folder} has none of kernels.csv, networks.csv and reach.csv; measure them first")
     return bars
 
 

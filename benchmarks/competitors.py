@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.errors import PeerUnavailable, WrongResult
-from benchmarks.measure import Run, relative_error
+from benchmarks.measure import Run, Times, median, relative_error, spread
 from benchmarks.peers import Peer
 from compiler import CompiledModel, compile_model
 
@@ -34,6 +34,17 @@ class Competitor:
     run: Run
     error: float
     compiled: CompiledModel | None = None
+
+
+def timed(competitor: Competitor, times: Times) -> dict[str, float]:
+    """Columns of every table of whole networks."""
+    return {
+        "measured_ms": median(times.cpu_us) / 1e3,
+        "spread": spread(times.cpu_us),
+        "wall_ms": median(times.wall_us) / 1e3,
+        "rounds": len(times.cpu_us),
+        "error": competitor.error,
+    }
 
 
 def expected(model: nn.Module, image: Tensor) -> npt.NDArray[np.float32]:

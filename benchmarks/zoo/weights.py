@@ -14,7 +14,7 @@ def randomise(model: nn.Module, shape: tuple[int, ...], *, seed: int = 0) -> Non
     """Draw all parameters in place, then let the batch norms measure their statistics.
 
     Convolutions and linear layers are drawn as by He et al. (1502.01852), eq. 10; scales of batch norms from
-    [0.5, 1.5], shifts from a normal of 0.2.
+    [0.5, 1.5], shifts from a normal of 0.2. Other layers stay as they are.
 
     Args:
         shape: of one input without the batch dimension.
@@ -22,8 +22,8 @@ def randomise(model: nn.Module, shape: tuple[int, ...], *, seed: int = 0) -> Non
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                fan_in = module.weight[0].numel()
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                fan_in = (module.weight[:, 0] if isinstance(module, nn.ConvTranspose2d) else module.weight[0]).numel()
                 module.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
                 if module.bias is not None:
                     module.bias.normal_(0, 0.1, generator=generator)

@@ -5,13 +5,14 @@ import math
 import pandas as pd
 import pytest
 
-from benchmarks.bars import Bar, kernel_bars, network_bars
+from benchmarks.bars import Bar, kernel_bars, network_bars, reach_bars
 from benchmarks.errors import ResultsMissing
 from benchmarks.kernels import with_ratios
 from benchmarks.layers import LAYERS
 from benchmarks.plots import network_times, speedup_by_rate
 from benchmarks.readme import dense_table, network_table, sparse_table
 from benchmarks.tables import read_table, write_table
+from benchmarks.zoo import ZOO
 
 
 def layer_rows(layer):
@@ -75,6 +76,20 @@ def test_bars_of_networks(networks):
     assert verdicts["mobilenet_v2 block_punched", "x the best peer"] == "met"
     assert verdicts["resnet50 dense", "x the best peer"] == "not measured"
     assert verdicts["mobilenet_v2 compiled", "s a kernel"] == "missed"
+
+
+def test_bars_of_reach():
+    rows = [
+        {"network": name, "runtime": "npas", "speedup": 0.9 if name == "vit_tiny" else 1.5}
+        | {"arena_bytes": 14.0 if name == "unet" else 10.0, "live_bytes": 10.0}
+        for name in ZOO
+    ]
+    table = pd.DataFrame(rows)
+    bars = {bar.subject: bar for bar in reach_bars(table)}
+    assert bars["convolutional networks"].measured == pytest.approx(1.5)
+    assert {name for name, bar in bars.items() if bar.verdict == "missed"} == {"vit_tiny dense", "unet activations"}
+    fewer = reach_bars(table[table["network"] != "resnet18"])
+    assert {bar.subject for bar in fewer if bar.verdict == "not measured"} == {"convolutional networks"}
 
 
 def test_verdicts():

@@ -19,8 +19,21 @@ PARAMETERS = {
     "resnet50": 25_557_032,
     "cifar_resnet20": 269_722,
     "cifar_resnet56": 853_018,
+    "mobilenet_v1": 4_231_976,
+    "efficientnet_b0": 5_288_548,
+    "shufflenet_v2": 2_278_604,
+    "squeezenet": 1_235_496,
+    "densenet121": 7_978_856,
+    "googlenet": 6_998_552 + 7_280,  # two parameters of a batch norm for each bias
+    "vgg16": 138_357_544 + 4_224,
+    "unet": 31_037_698,
+    "unet_bilinear": 17_263_042,
+    "espcn": 22_729,
+    "edsr": 1_369_859,
+    "vit_tiny": 5_717_416,
+    "gru_classifier": 3 * 154 * (40 + 154 + 2) + 3 * 154 * (154 + 154 + 2) + 12 * 155,
 }
-SMALL = {name: min(64, entry.size) for name, entry in ZOO.items()}
+SMALL = {name: min(64, entry.shape[-1]) for name, entry in ZOO.items()}
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -38,6 +51,13 @@ def test_activations_stay_in_the_range_of_a_trained_network(name):
         if isinstance(module, nn.BatchNorm2d):
             assert float(module.running_var.min()) > 0
             assert float(module.running_mean.abs().max()) > 0
+
+
+def test_a_seed_gives_the_same_network_and_leaves_torchs_generator_alone():
+    state = torch.get_rng_state()
+    first, second = (make_network("gru_classifier", size=5)[0].state_dict() for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "cifar_resnet20"])
