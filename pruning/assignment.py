@@ -158,7 +158,9 @@ class Assignment:
 
     def _choose(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Masks by layer, and for every decision the coupled sets (bool [size]) that it removes."""
-        removed, masks, gone = self._nothing_removed(), {}, dict.fromkeys(self._decisions, self._nothing_removed())
+        removed = self._nothing_removed()
+        masks: dict[str, Tensor] = {}
+        gone = dict.fromkeys(self._decisions, self._nothing_removed())
         for target in self.targets:
             for decision in self._decisions:
                 if target is decision.targets[0]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pruning.dependency.components import distinct
 from pruning.dependency.coupling import Coupling
 from pruning.sparsity import Sparsity, project
 from pruning.target import Target
@@ -92,7 +93,7 @@ def decisions(targets: Sequence[Target], coupling: Coupling) -> list[Decision]:
     found: dict[tuple[bool, int], list[Target]] = {}
     for target in targets:
         if target.structural:
-            for group in coupling.partition.group[_coupled(target, coupling)].unique().tolist():
+            for group in distinct(coupling.partition.group[_coupled(target, coupling)]).tolist():
                 found.setdefault((target.sparsity.scheme.removes_filters, group), []).append(target)
     return [_decision(members, group, coupling) for (_, group), members in found.items()]
 
@@ -106,17 +107,17 @@ def _coupled(target: Target, coupling: Coupling) -> Tensor:
 def _decision(targets: list[Target], group: int, coupling: Coupling) -> Decision:
     partition = coupling.partition
     axes = [_coupled(target, coupling) for target in targets]
-    sets = torch.cat(axes).unique()
+    sets = distinct(torch.cat(axes))
     sets = sets[partition.group[sets] == group]
-    labels, unit = partition.unit[sets].unique(return_inverse=True)
+    labels = distinct(partition.unit[sets])
     number = torch.full((len(partition.unit),), -1)
-    number[sets] = unit
+    number[sets] = torch.searchsorted(labels, partition.unit[sets])
     members = tuple((partition.unit == label).nonzero()[:, 0] for label in labels)
     strata = partition.stratum[torch.stack([member[0] for member in members])]
     return Decision(
         targets=tuple(targets),
         units=tuple(number[axis] for axis in axes),
-        strata=tuple((strata == stratum).nonzero()[:, 0] for stratum in strata.unique()),
+        strata=tuple((strata == stratum).nonzero()[:, 0] for stratum in distinct(strata)),
         sets=members,
     )
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from pruning.dependency.graph import Inputs, as_inputs
@@ -10,6 +11,8 @@ from pruning.dependency.record import Record
 from pruning.dependency.removal import removal
 from pruning.dependency.tracing import trace
 from pruning.dependency.trial import attempt, refuse_pinned
+
+
 @dataclass(frozen=True)
 class ShrunkLayer:
     """One convolution or linear layer that became smaller; widths as (before, after)."""
@@ -65,7 +68,9 @@ def shrink(model: nn.Module, example_inputs: Inputs) -> ShrinkReport:
 
 def _layers(record: Record, removed: Tensor) -> tuple[ShrunkLayer, ...]:
     widths = {
-        layer.name: tuple((ids.numel(), int((~removed[record.sets(ids)]).sum())) for ids in (layer.inputs, layer.outputs))
+        layer.name: tuple(
+            (ids.numel(), int((~removed[record.sets(ids)]).sum())) for ids in (layer.inputs, layer.outputs)
+        )
         for layer in record.layers
     }
     return tuple(
@@ -78,12 +83,16 @@ def _layers(record: Record, removed: Tensor) -> tuple[ShrunkLayer, ...]:
 def _kept(record: Record, removed: Tensor) -> dict[str, str]:
     reasons = {}
     for layer in record.layers:
-        count = int(((layer.made == 0) & ~removed[record.sets(layer.outputs)]).sum())
-        if count:
-            reasons[layer.name] = (
-                f"{count} filters are zero and stay: what becomes of them later is not zero, or is returned, "
-                "or the layer or group would be empty"
+        sets = record.sets(layer.outputs)
+        staying = sets[(layer.made == 0) & ~removed[sets]]
+        if len(staying):
+            pinned = [pin.reason for pin in record.pins if bool(torch.isin(record.sets(pin.ids), staying).any())]
+            why = (
+                f"they are coupled with {pinned[0]}"
+                if pinned
+                else ("what becomes of them later is not zero, or the layer or group would be empty")
             )
+            reasons[layer.name] = f"{len(staying)} filters are zero and stay: {why}"
     return reasons
 
 

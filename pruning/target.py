@@ -36,7 +36,9 @@ class Target:
         """The layer's filters, or its channels, whichever the scheme removes, as the rows of a matrix."""
         if self.sparsity.scheme.removes_filters:
             return weight.flatten(1)
-        return weight.reshape(self.groups, -1, weight.shape[1], *weight.shape[2:]).transpose(1, 2).flatten(0, 1).flatten(1)
+        return (
+            weight.reshape(self.groups, -1, weight.shape[1], *weight.shape[2:]).transpose(1, 2).flatten(0, 1).flatten(1)
+        )
 
     def mask(self, kept: Tensor) -> Tensor:
         """Bool mask of the weight in which these filters, or channels, stay (bool [number of slices])."""

@@ -10,7 +10,7 @@ from pruning.dependency.record import Record, Result
 from pruning.dependency.values import Value
 
 
-class CannotFollow(Exception):  # noqa: N818 - caught where operations are followed
+class CannotFollow(Exception):
     """Units cannot be followed through this use of an operation; says why."""
 
 

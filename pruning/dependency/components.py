@@ -1,10 +1,15 @@
-"""Connected components."""
+"""Connected components, and what is different."""
 
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+def distinct(values: Tensor) -> Tensor:
+    """The different values, ascending."""
+    return torch.from_numpy(np.unique(values.numpy()))
 
 
 def components(size: int, edges: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

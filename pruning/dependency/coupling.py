@@ -95,7 +95,9 @@ class Coupling:
     def _masked(self, masks: Mapping[str, Tensor], gone: Tensor) -> Record:
         model = copy.deepcopy(self._record.graph.model)
         for name, mask in masks.items():
-            model.get_submodule(name).weight.data *= mask
+            layer = model.get_submodule(name)
+            assert isinstance(layer.weight, Tensor)
+            layer.weight.data *= mask
         quiet = torch.zeros_like(gone)
         for layer in self._record.layers:
             outputs, follows = layer.outputs.flatten(), layer.depthwise and bool(quiet[layer.inputs].any())
@@ -143,6 +145,4 @@ class Coupling:
         return any(bool(marks[sets].any()) for reason, marks in self._pins if reason == by)
 
     def _meeting(self, side: Mapping[str, Tensor], sets: Tensor) -> list[str]:
-        return [
-            name for name in self.order if name not in self._depthwise and bool(torch.isin(side[name], sets).any())
-        ]
+        return [name for name in self.order if name not in self._depthwise and bool(torch.isin(side[name], sets).any())]

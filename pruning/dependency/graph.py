@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -35,14 +36,16 @@ class Graph:
         return found
 
     def owners(self, path: str) -> tuple[str, ...]:
-        """Names of all modules that hold this parameter or buffer themselves, the one in the path first."""
-        tensor = self.tensor(path)
-        holders = [
-            name
-            for name, module in self.model.named_modules(remove_duplicate=True)
-            if any(tensor is other for other in (*module.parameters(False), *module.buffers(False)))
-        ]
-        return tuple(sorted(holders, key=lambda name: name != path.rpartition(".")[0]))
+        """Names of all modules that hold this parameter or buffer themselves."""
+        return tuple(self._owners[id(self.tensor(path))])
+
+    @cached_property
+    def _owners(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for name, module in self.model.named_modules():
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                found.setdefault(id(tensor), []).append(name)
+        return found
 
 
 def as_inputs(example_inputs: Inputs) -> tuple[Any, ...]:

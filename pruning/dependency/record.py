@@ -9,7 +9,7 @@ from torch.fx import Node
 
 from pruning.dependency.components import components
 from pruning.dependency.graph import Graph, describe
-from pruning.dependency.values import Value, only_zeros, unknown
+from pruning.dependency.values import Value, broadcast, only_zeros, unknown
 
 NETWORK_INPUTS = "the network's inputs"
 NETWORK_OUTPUTS = "the network's outputs"
@@ -123,7 +123,7 @@ class Record:
 
     def couple(self, left: Tensor, right: Tensor) -> None:
         """From now on left[i] and right[i] go together; the two are broadcast."""
-        left, right = torch.broadcast_tensors(left, right)
+        left, right = broadcast(left, right)
         different = left != right
         if bool(different.any()):
             self._edges.append((left[different], right[different]))
@@ -179,7 +179,7 @@ class Record:
 
     def need(self, value: Value) -> None:
         """The value matters wherever it is not zero, though its units end here."""
-        ids, constant = torch.broadcast_tensors(value.ids, value.constant)
+        ids, constant = broadcast(value.ids, value.constant)
         self.needed.append((ids.flatten(), constant.flatten()))
 
     def keep(self, value: Value, reason: str) -> None:
@@ -212,7 +212,7 @@ class Record:
         return marks
 
     def _pin(self, value: Value, reason: str, refuses: bool, node: Node | None) -> None:
-        ids, constant = torch.broadcast_tensors(value.ids, value.constant)
+        ids, constant = broadcast(value.ids, value.constant)
         self.pins.append(Pin(ids.flatten(), only_zeros(constant).flatten(), reason, refuses, node))
 
     def _match(self, other: Use, axes: tuple[Tensor | None, ...]) -> None:
@@ -227,7 +227,9 @@ class Record:
     def _stay(self, tensor: str, *ids: Tensor | None) -> None:
         for axis in ids:
             if axis is not None:
-                pin = Pin(axis.flatten(), torch.full((axis.numel(),), torch.nan), f"{tensor} is used in two ways", False)
+                pin = Pin(
+                    axis.flatten(), torch.full((axis.numel(),), torch.nan), f"{tensor} is used in two ways", False
+                )
                 self.pins.append(pin)
 
 

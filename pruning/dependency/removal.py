@@ -54,8 +54,10 @@ class Removal:
 
     def apply(self, model: nn.Module) -> None:
         """Makes `model` smaller, in place."""
-        for change in (*self.cuts, *self.numbers):
-            change.apply(model)
+        for cut in self.cuts:
+            cut.apply(model)
+        for number in self.numbers:
+            number.apply(model)
 
 
 def removal(record: Record, removed: Tensor) -> Removal:
@@ -73,8 +75,8 @@ def removal(record: Record, removed: Tensor) -> Removal:
     for attribute in record.attributes:
         left = ~removed[record.sets(attribute.ids)]
         if not left.all():
-            value = int(left.sum()) // attribute.divisor
-            numbers[attribute.module, attribute.name] = Number(attribute.module, attribute.name, value)
+            count = int(left.sum()) // attribute.divisor
+            numbers[attribute.module, attribute.name] = Number(attribute.module, attribute.name, count)
     return Removal(tuple(cuts.values()), tuple(numbers.values()))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from pruning.dependency.components import distinct
 from pruning.dependency.graph import capture, describe, module_of, private_copy, random_state
 from pruning.dependency.record import Record
 from pruning.dependency.removal import removal
@@ -21,7 +22,7 @@ TOLERANCE = 1e-5
 def refuse_pinned(record: Record, removed: Tensor) -> None:
     """Raises ShrinkRefused if sets that are to go (bool [record.size]) meet an operation that needs them all."""
     for pin in record.pins:
-        count = int(removed[record.sets(pin.ids).unique()].sum())
+        count = int(removed[distinct(record.sets(pin.ids))].sum())
         if count:
             raise ShrinkRefused(
                 f"{count} channels have no influence and could go, but they meet {pin.reason}. Leave the layers around "
@@ -45,8 +46,8 @@ def attempt(model: nn.Module, record: Record, removed: Tensor, inputs: tuple[Any
             except Exception as error:
                 node, place = follower.place(record)
                 raise ShrinkRefused(
-                    f"the forward pass fails with fewer channels at {place}: {error}. {_suspect(record, node)}The model "
-                    "is unchanged.",
+                    f"the forward pass fails with fewer channels at {place}: {error}. {_suspect(record, node)}The "
+                    "model is unchanged.",
                     node,
                 ) from error
             _compare(expected, found, smaller, record, removed, inputs)

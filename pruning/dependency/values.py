@@ -61,6 +61,11 @@ def _same(tensor: Tensor, other: Tensor) -> bool:
     return bool(equal.all())
 
 
+def broadcast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors, expanded to one shape."""
+    return tuple(torch.broadcast_tensors(*tensors))  # type: ignore[no-untyped-call]
+
+
 def unknown(shape: tuple[int, ...]) -> Tensor:
     """Constants of a value of this shape about which nothing is known."""
     return torch.full([1] * len(shape), torch.nan, dtype=torch.float64)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from pruning.dependency.call import Call, CannotFollow, rule
-from pruning.dependency.values import Value, only_zeros, unknown
+from pruning.dependency.values import Value, broadcast, only_zeros, unknown
 
 aten = torch.ops.aten
 _NAMES = (
@@ -128,13 +128,12 @@ def _of_rank(value: Value, rank: int) -> Value:
 
 def _evaluated(call: Call, constants: list[Tensor]) -> Tensor:
     """The operation on the constants of its tensors; unknown where any of them is."""
-    given = iter(torch.broadcast_tensors(*constants))
+    given = iter(broadcast(*constants))
     is_tensor = [isinstance(argument, torch.fx.Node) for argument in call.node.args]
     if sum(is_tensor) != len(constants):
         return unknown(call.shape)
     arguments = [
-        next(given).clone() if tensor else argument
-        for tensor, argument in zip(is_tensor, call.node.args, strict=True)
+        next(given).clone() if tensor else argument for tensor, argument in zip(is_tensor, call.node.args, strict=True)
     ]
     result: Tensor = call.node.target(*arguments, **call.node.kwargs)  # type: ignore[operator]
     for constant in constants:

@@ -99,5 +99,3 @@ def _attributes(call: Call, path: str, layer: Layer) -> None:
             record.attributes += [Attribute(owner, "in_channels", inputs), Attribute(owner, "out_channels", outputs)]
             if layer.depthwise:
                 record.attributes.append(Attribute(owner, "groups", inputs))
-
-

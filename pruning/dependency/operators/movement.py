@@ -19,6 +19,7 @@ aten = torch.ops.aten
     aten.permute.default,
     aten.transpose.int,
     aten.t.default,
+    aten.mT.default,
     aten.numpy_T.default,
     aten.movedim.int,
     aten.movedim.intlist,
@@ -100,14 +101,14 @@ def split(call: Call) -> Result:
 @rule(aten.unbind.int, view=True)
 def unbind(call: Call) -> Result:
     x, axis = _first(call), call["dim"]
-    call.record.fix(x, axis % x.rank)
+    _pick(call, x, axis % x.rank)
     return tuple(x.moved(lambda tensor, i=i: tensor.select(axis, i)) for i in range(x.shape[axis]))  # type: ignore[misc]
 
 
 @rule(aten.select.int, view=True)
 def select(call: Call) -> Value:
     x = _first(call)
-    call.record.fix(x, call["dim"] % x.rank)
+    _pick(call, x, call["dim"] % x.rank)
     return x.moved(lambda tensor: tensor.select(call["dim"], call["index"]))
 
 
@@ -121,7 +122,7 @@ def slice_(call: Call) -> Value:
     end = sys.maxsize if end is None else end
     step = call.arguments.get("step", 1)
     low, high, _ = slice(start, end).indices(size)
-    if x.varies(axis) and (low, high) != (0, size):
+    if x.varies(axis) and (low, high, step) != (0, size, 1):
         call.record.counting.append(call.node)
         if step != 1:
             raise CannotFollow("it takes every so many channels")
@@ -132,7 +133,9 @@ def slice_(call: Call) -> Value:
         else:
             _stay(call, ids[: max(low if start >= 0 else 0, high if 0 <= end < size else 0)])
             _stay(call, ids[min(low if start < 0 else size, high if end < 0 else size) :])
-    return x.moved(lambda tensor: tensor.narrow(axis, low, high - low)[(slice(None),) * axis + (slice(None, None, step),)])
+    return x.moved(
+        lambda tensor: tensor.narrow(axis, low, high - low)[(slice(None),) * axis + (slice(None, None, step),)]
+    )
 
 
 @rule(aten.pad.default, aten.constant_pad_nd.default)
@@ -178,7 +181,9 @@ def _joined(call: Call, parts: list[Value], axis: int) -> Value:
     parts = [part for part in parts if part.rank == len(call.shape)]
     others = {other for part in parts for other in part.varying if other != axis}
     ids, constant = (
-        torch.cat([_spread(tensor, part.shape, axis, tensors) for tensor, part in zip(tensors, parts, strict=True)], axis)
+        torch.cat(
+            [_spread(tensor, part.shape, axis, tensors) for tensor, part in zip(tensors, parts, strict=True)], axis
+        )
         for tensors in ([part.ids for part in parts], [part.constant for part in parts])
     )
     result = Value(call.shape, ids, constant)
@@ -189,9 +194,7 @@ def _joined(call: Call, parts: list[Value], axis: int) -> Value:
 
 def _spread(tensor: Tensor, shape: tuple[int, ...], axis: int, tensors: Sequence[Tensor]) -> Tensor:
     """A compact tensor at full size along `axis`, and along all axes where another of `tensors` is."""
-    full = [
-        shape[i] if i == axis or any(other.shape[i] > 1 for other in tensors) else 1 for i in range(tensor.dim())
-    ]
+    full = [shape[i] if i == axis or any(other.shape[i] > 1 for other in tensors) else 1 for i in range(tensor.dim())]
     return tensor.expand(full)
 
 
@@ -210,6 +213,14 @@ def _cut(call: Call, last_is_free: bool) -> Result:
         x.moved(lambda tensor, start=start, size=size: tensor.narrow(axis, start, size))  # type: ignore[misc]
         for start, size in zip(starts, sizes, strict=True)
     )
+
+
+def _pick(call: Call, x: Value, axis: int) -> None:
+    """Slices along the axis are taken by their number."""
+    if x.varying == (axis,):
+        _stay(call, call.record.line(x, axis)[0])
+    else:
+        call.record.fix(x, axis)
 
 
 def _stay(call: Call, ids: Tensor) -> None:

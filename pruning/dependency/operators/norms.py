@@ -74,7 +74,8 @@ def _running(call: Call, constant: Tensor) -> Tensor:
     mean, variance = (call.read(call.tensor(name)) for name in ("running_mean", "running_var"))
     if mean is None or variance is None:
         raise CannotFollow("it has no running statistics")
-    return (constant - mean.double()) / (variance.double() + call["eps"]).sqrt()
+    normal: Tensor = (constant - mean.double()) / (variance.double() + call["eps"]).sqrt()
+    return normal
 
 
 def _scaled(call: Call, x: Value, ids: Tensor, normal: Tensor) -> Value:

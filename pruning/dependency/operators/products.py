@@ -4,7 +4,7 @@ import torch
 
 from pruning.dependency.call import Call, CannotFollow, rule
 from pruning.dependency.graph import describe
-from pruning.dependency.values import Value, only_zeros
+from pruning.dependency.values import Value, broadcast, only_zeros
 
 aten = torch.ops.aten
 
@@ -43,7 +43,7 @@ def _contract(call: Call, left: Value, right: Value) -> None:
         raise CannotFollow("it sums over one axis of channels and keeps another")
     a, b = left.ids, right.ids.transpose(-1, -2)
     call.record.couple(a, b)
-    a, b, one, other = torch.broadcast_tensors(a, b, left.constant, right.constant.transpose(-1, -2))
+    a, b, one, other = broadcast(a, b, left.constant, right.constant.transpose(-1, -2))
     zero = (one == 0) | (other == 0)
     constant = torch.where(zero, 0.0, torch.nan)
     call.record.need(Value(tuple(a.shape), a, constant))

@@ -73,7 +73,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Inverted(nn.Module):
-    def __init__(self, inputs, outputs, expand, kernel, stride, act, gate=None) -> None:  # noqa: ANN001
+    def __init__(self, inputs, outputs, expand, kernel, stride, act, gate=None) -> None:
         super().__init__()
         width = inputs * expand
         self.body = nn.Sequential(
@@ -88,7 +88,7 @@ class Inverted(nn.Module):
         return x + self.body(x) if self.shortcut else self.body(x)
 
 
-def mobile(rows, act: type[nn.Module], gate: type[nn.Module] | None, last: int) -> nn.Module:  # noqa: ANN001
+def mobile(rows, act: type[nn.Module], gate: type[nn.Module] | None, last: int) -> nn.Module:
     layers, inputs = [unit(3, 8, 3, 2, act=act)], 8
     for expand, outputs, depth, kernel, stride, squeeze in rows:
         for index in range(depth):
