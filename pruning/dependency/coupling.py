@@ -95,9 +95,9 @@ class Coupling:
     def _masked(self, masks: Mapping[str, Tensor], gone: Tensor) -> Record:
         model = copy.deepcopy(self._record.graph.model)
         for name, mask in masks.items():
-            layer = model.get_submodule(name)
-            assert isinstance(layer.weight, Tensor)
-            layer.weight.data *= mask
+            weight = model.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            weight.data *= mask
         quiet = torch.zeros_like(gone)
         for layer in self._record.layers:
             outputs, follows = layer.outputs.flatten(), layer.depthwise and bool(quiet[layer.inputs].any())
