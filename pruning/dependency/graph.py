@@ -68,7 +68,7 @@ def capture(model: nn.Module, example_inputs: Inputs) -> Graph:
     """The graph of `model(*example_inputs)`; raises CaptureFailed where `torch.export` cannot follow it."""
     private = private_copy(model)
     try:
-        with random_state(model), torch.no_grad(), _attention_in_parts(), warnings.catch_warnings():
+        with random_state(model), torch.no_grad(), _plainly(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(private, copy.deepcopy(as_inputs(example_inputs)))
     except Exception as error:
@@ -98,11 +98,13 @@ def describe(node: Node) -> str:
 
 
 @contextmanager
-def _attention_in_parts() -> Iterator[None]:
-    """Transformer layers as their single operations, not as one opaque kernel."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
+def _plainly() -> Iterator[None]:
+    """Transformer layers as their single operations, not as one opaque kernel; no search for source lines."""
+    fast, silent = torch.backends.mha.get_fastpath_enabled(), torch.fx.config.do_not_emit_stack_traces
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.fx.config.do_not_emit_stack_traces = True
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.fx.config.do_not_emit_stack_traces = silent

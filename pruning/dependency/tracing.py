@@ -34,7 +34,7 @@ def follow(graph: Graph) -> Record:
         elif node.op == "output":
             for value in _read(record, node):
                 record.keep(value, NETWORK_OUTPUTS)
-        elif node.op == "call_function":
+        elif node.op == "call_function" and not _only_asserts(node):
             result = _result(record, node)
             if result is None:
                 continue
@@ -104,6 +104,12 @@ def _flat(result: Result | None) -> list[Value]:
     if isinstance(result, Value):
         return [result]
     return [value for part in result or () for value in _flat(part)]
+
+
+def _only_asserts(node: Node) -> bool:
+    """Whether the operation gives nothing and changes nothing."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and not schema.returns and not schema.is_mutable
 
 
 def _in_place(node: Node) -> bool:

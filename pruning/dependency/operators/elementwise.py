@@ -38,6 +38,30 @@ def with_number(call: Call) -> Value:
     return unary(call)
 
 
+@rule(*(getattr(aten, name).Scalar for name in ("eq", "ne", "lt", "le", "gt", "ge")))
+def comparison(call: Call) -> Value:
+    return unary(call)
+
+
+@rule(aten.zeros_like.default, aten.ones_like.default)
+def alike(call: Call) -> Value:
+    x = call.value("self")
+    return Value(x.shape, x.ids, torch.full_like(x.constant, float(call.node.target is aten.ones_like.default)))
+
+
+@rule(aten.where.self)
+def where(call: Call) -> Value:
+    main, (_, left, right) = combine(call, [call.value(name) for name in ("condition", "self", "other")])
+    same = torch.where(left.constant == right.constant, left.constant, torch.nan)
+    return Value(call.shape, main.ids, same)
+
+
+@rule(aten.masked_fill.Scalar)
+def masked_fill(call: Call) -> Value:
+    main, (x, _) = combine(call, [call.value("self"), call.value("mask")])
+    return Value(call.shape, main.ids, torch.where(x.constant == call["value"], x.constant, torch.nan))
+
+
 @rule(aten.prelu.default)
 def prelu(call: Call) -> Value:
     x, slope = call.value("self"), call.tensor("weight")

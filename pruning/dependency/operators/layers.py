@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning.dependency.call import Call, CannotFollow, rule
+from pruning.dependency.graph import module_of
 from pruning.dependency.record import Attribute, Layer
 from pruning.dependency.values import Value
 
@@ -65,7 +66,7 @@ def _layer(call: Call, groups: int, spatial: int, transposed: bool) -> Value:
         torch.zeros(1).double() if offset is None else offset.double().reshape(groups, -1),
     )
     layer = Layer(
-        name=path.rpartition(".")[0],
+        name=_name(call, path),
         tensor=path,
         inputs=inputs.reshape(groups, -1),
         outputs=outputs.reshape(groups, -1),
@@ -86,6 +87,12 @@ def _layer(call: Call, groups: int, spatial: int, transposed: bool) -> Value:
     record.layers.append(layer)
     _attributes(call, path, layer)
     return record.along(call.shape, len(call.shape) - spatial - 1, outputs, made.flatten())
+
+
+def _name(call: Call, path: str) -> str:
+    """The module that is called, where it holds the weight, else the one in the weight's path."""
+    module = module_of(call.node)
+    return module if module in call.record.graph.owners(path) else path.rpartition(".")[0]
 
 
 def _attributes(call: Call, path: str, layer: Layer) -> None:

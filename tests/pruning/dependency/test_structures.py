@@ -75,6 +75,13 @@ class Excite(nn.Module):
 
 
 IMAGE, SEQUENCE = (2, 3, 8, 8), (2, 7, 6)
+
+
+def shared(model: Net) -> Net:
+    model.b.weight = model.a.weight
+    return model
+
+
 # name -> (module, what is silent, filters that go)
 EXACT: dict[str, tuple[Callable[[], Net], dict[str, list[int]], dict[str, int]]] = {
     "residual add": (
@@ -252,6 +259,25 @@ EXACT: dict[str, tuple[Callable[[], Net], dict[str, list[int]], dict[str, int]]]
         {"a": [1, 2], "b": [2, 3]},
         {"a": 1, "b": 1},
     ),
+    "two modules share a weight": (
+        lambda: shared(
+            Net(lambda m, x: m.c(m.b(torch.relu(m.a(m.s(x))))), s=C1(3, 8), a=C1(8, 8), b=C1(8, 8), c=C1(8, 2))
+        ),
+        {"s": [1, 2], "a": [2, 3], "b": [2, 3]},
+        {"s": 1, "a": 1, "b": 1},
+    ),
+    "comparison, where and fill": (
+        lambda: Net(
+            lambda m, x: m.c(
+                torch.where(x[:, :1] > 0, y := m.a(x), torch.zeros_like(y)).masked_fill(x[:, 1:2] > 1, 0)
+                * (y > 0).to(x)
+            ),
+            a=C1(3, 8),
+            c=C1(8, 2),
+        ),
+        {"a": [1]},
+        {"a": 1},
+    ),
     "batch norm": (
         lambda: Net(lambda m, x: m.c(m.n(m.a(x))), a=C1(3, 8), n=nn.BatchNorm2d(8), c=C1(8, 2)),
         {"a": [0], "n": [0, 2]},
@@ -391,6 +417,23 @@ def test_exact_on_sequences(name: str) -> None:
     masked = copy.deepcopy(model)
     assert shrink(model, torch.randn(SEQUENCE)).removed == removed
     assert_same(model, masked, SEQUENCE)
+
+
+def test_tied_embedding() -> None:
+    """The table of words is also the classifier: units go from both, words stay."""
+    torch.manual_seed(0)
+    model = Net(
+        lambda m, x: m.c(m.b(torch.relu(m.a(m.e(x))))), e=nn.Embedding(9, 8), a=nn.Linear(8, 6), b=nn.Linear(6, 8)
+    )
+    model.c = nn.Linear(8, 9, bias=False)
+    model.c.weight = model.e.weight
+    silence(model.eval(), e=[2, 5], a=[1])
+    masked, words = copy.deepcopy(model), torch.randint(9, (2, 7))
+    report = shrink(model, words)
+    assert report.removed == {"a": 1, "b": 2}
+    assert model.c.weight is model.e.weight
+    assert (model.e.embedding_dim, model.c.in_features, tuple(model.c.weight.shape)) == (6, 6, (9, 6))
+    torch.testing.assert_close(model(words[:1]), masked(words[:1]), rtol=1e-5, atol=1e-5)
 
 
 # name -> (module, what is silent, what the refusal says)
