@@ -192,7 +192,7 @@ def test_exact_or_refused_by_name(seed: int) -> None:
     same(model, masked)
 
 
-@pytest.mark.parametrize("seed", range(60, 80))
+@pytest.mark.parametrize("seed", range(60, 68))
 @pytest.mark.parametrize("scheme", ["filter", "channel"])
 def test_what_prune_accepts_can_be_removed(seed: int, scheme: str) -> None:
     torch.manual_seed(seed)
