@@ -1,6 +1,7 @@
 """Sparsity structures, the algorithms that reach them, and the removal of what they empty."""
 
 from pruning.algorithm import Algorithm, algorithm_names, make_algorithm
+from pruning.dependency.groups import CoupledGroup, Member, coupled_groups
 from pruning.errors import PruningError
 from pruning.one_call import PrunedLayer, PruneReport, prune
 from pruning.scheme import Scheme, kept, make_scheme, scheme_names
@@ -9,6 +10,8 @@ from pruning.sparsity import Sparsity, project
 
 __all__ = [
     "Algorithm",
+    "CoupledGroup",
+    "Member",
     "PruneReport",
     "PrunedLayer",
     "PruningError",
@@ -17,6 +20,7 @@ __all__ = [
     "ShrunkLayer",
     "Sparsity",
     "algorithm_names",
+    "coupled_groups",
     "kept",
     "make_algorithm",
     "make_scheme",

@@ -11,20 +11,12 @@ from pruning.dependency.coupling import Coupling
 from pruning.dependency.graph import Inputs
 from pruning.dependency.tracing import trace
 from pruning.errors import UnknownModule, UnsupportedLayer
+from pruning.joint import Decision, decisions
 from pruning.scheme import check_finite
 from pruning.sparsity import Sparsity, project
+from pruning.target import Target
 
 Plan = Sparsity | Mapping[str, Sparsity]
-Prunable = nn.Conv2d | nn.Linear
-
-
-@dataclass(frozen=True)
-class Target:
-    """One layer and the sparsity it is to have."""
-
-    name: str
-    module: Prunable
-    sparsity: Sparsity
 
 
 @dataclass(frozen=True)
@@ -61,10 +53,16 @@ class Assignment:
         self._model = model
         wanted = _every_layer(model, plan) if isinstance(plan, Sparsity) else _named_layers(model, plan)
         uniform = isinstance(plan, Sparsity)
-        follow = bool(wanted) and (uniform or any(_structural(target) for target in wanted))
+        follow = bool(wanted) and (uniform or any(target.structural for target in wanted))
         self._coupling = Coupling(trace(model, example_inputs)) if follow else None
+        self._decisions: list[Decision] = []
         self.targets: tuple[Target, ...] = self._in_order(self._check(wanted, uniform))
         """Layers to prune; in execution order where the network had to be followed."""
+        while self._coupling is not None and (reasons := self._decide(self._coupling, example_inputs)):
+            for target in self.targets:
+                if target.name in reasons:
+                    self._refuse(target, reasons[target.name], uniform)
+            self.targets = tuple(target for target in self.targets if target.name not in reasons)
 
     def weights(self) -> dict[str, Tensor]:
         """The targets' weights as they are now, without gradient."""
@@ -73,15 +71,10 @@ class Assignment:
     def masks(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Bool mask of every target for these weights, which must have the shapes of its own.
 
-        Input channels whose producer's filter is removed do not count in a layer's scores. Convolutions with groups
-        are masked group by group.
+        Coupled filters, or channels, are chosen once for all layers. Input channels whose producer's filter is
+        removed do not count in a layer's scores. Convolutions with groups are masked group by group.
         """
-        removed = self._nothing_removed()
-        masks = {}
-        for target in self.targets:
-            masks[target.name] = self._mask(target, weights[target.name], removed)
-            self._remove(target, masks[target.name], removed)
-        return masks
+        return self._choose(weights)[0]
 
     def holds(self, masks: Mapping[str, Tensor]) -> list[Hold]:
         """What has to stay zero for these masks: weights, and all that would let a removed filter speak again."""
@@ -98,16 +91,38 @@ class Assignment:
         for target in wanted:
             reason = self._why_not(target, accepted) or (self._why_leave(target) if uniform else None)
             if reason is None:
-                target.sparsity.scheme.check(_group_shape(target.module), target.sparsity.rate)
+                target.sparsity.scheme.check(target.group_shape, target.sparsity.rate)
                 check_finite(target.module.weight.detach())
                 accepted.append(target)
-            elif uniform:
-                self.skipped[target.name] = reason
             else:
-                raise UnsupportedLayer(
-                    f"{target.name!r} cannot take {target.sparsity}: {reason}. Use another scheme or leave it dense."
-                )
+                self._refuse(target, reason, uniform)
         return accepted
+
+    def _refuse(self, target: Target, reason: str, uniform: bool) -> None:
+        if not uniform:
+            raise UnsupportedLayer(
+                f"{target.name!r} cannot take {target.sparsity}: {reason}. Use another scheme or leave it dense."
+            )
+        self.skipped[target.name] = reason
+
+    def _decide(self, coupling: Coupling, example_inputs: Inputs) -> dict[str, str]:
+        """Prepares the decisions about coupled layers; returns the layers that cannot take part, with the reasons.
+
+        What the masks of today's weights remove is really taken out, on a copy.
+        """
+        self._decisions = decisions(self.targets, coupling)
+        wrong = {decision: decision.why_not() for decision in self._decisions}
+        if not any(wrong.values()):
+            masks, gone = self._choose(self.weights())
+            masks = {target.name: masks[target.name] for target in self.targets if target.structural}
+            total = torch.stack([*gone, self._nothing_removed()]).any(0)
+            needed = coupling.still_needed(masks, total)
+            for decision, sets in zip(self._decisions, gone, strict=True):
+                wrong[decision] = decision.why_needed(coupling) if bool((needed & sets).any()) else None
+            if not any(wrong.values()) and (found := coupling.obstacle(masks, total, example_inputs)) is not None:
+                for decision, sets in zip(self._decisions, gone, strict=True):
+                    wrong[decision] = found[0] if bool((found[1] & sets).any()) else None
+        return {target.name: reason for decision, reason in wrong.items() if reason for target in decision.targets}
 
     def _why_not(self, target: Target, accepted: list[Target]) -> str | None:
         module, scheme = target.module, target.sparsity.scheme
@@ -118,7 +133,7 @@ class Assignment:
                 return f"it shares its weight with {other.name!r}"
         if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
             return "depthwise layers stay dense, their filters follow those of the layer before"
-        if (reason := scheme.supports(_group_shape(module))) is not None or self._coupling is None:
+        if (reason := scheme.supports(target.group_shape)) is not None or self._coupling is None:
             return reason
         if scheme.removes_filters and (reason := self._coupling.why_not_filters(target.name)) is not None:
             return reason
@@ -141,14 +156,33 @@ class Assignment:
     def _nothing_removed(self) -> Tensor:
         return torch.zeros(0 if self._coupling is None else self._coupling.size, dtype=torch.bool)
 
-    def _mask(self, target: Target, weight: Tensor, removed: Tensor) -> Tensor:
-        groups = _groups(target.module)
-        if self._coupling is not None and target.name in self._coupling.inputs:
-            dead = removed[self._coupling.inputs[target.name]].reshape(groups, 1, -1).to(weight.device)
-            by_group = weight.reshape(groups, -1, dead.shape[2], *weight.shape[2:])
-            dead = dead.reshape(*dead.shape, *[1] * (by_group.dim() - dead.dim()))
-            weight = by_group.masked_fill(dead, 0).reshape(weight.shape)
-        return torch.cat([project(part, target.sparsity) for part in weight.chunk(groups)])
+    def _choose(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Masks by layer, and for every decision the coupled sets (bool [size]) that it removes."""
+        removed = self._nothing_removed()
+        masks: dict[str, Tensor] = {}
+        gone = dict.fromkeys(self._decisions, self._nothing_removed())
+        for target in self.targets:
+            for decision in self._decisions:
+                if target is decision.targets[0]:
+                    members = decision.targets
+                    kept = decision.kept([self._living(member, weights[member.name], removed) for member in members])
+                    for name, mask in decision.masks(kept).items():
+                        masks[name] = masks[name] & mask if name in masks else mask
+                    gone[decision] = decision.gone(kept, len(removed))
+                    removed |= gone[decision] & decision.removes_filters
+            if not target.structural:
+                parts = self._living(target, weights[target.name], removed).chunk(target.groups)
+                masks[target.name] = torch.cat([project(part, target.sparsity) for part in parts])
+        return {target.name: masks[target.name] for target in self.targets}, list(gone.values())
+
+    def _living(self, target: Target, weight: Tensor, removed: Tensor) -> Tensor:
+        """The weight without the input channels whose producers are removed."""
+        if self._coupling is None or target.name not in self._coupling.inputs:
+            return weight
+        dead = removed[self._coupling.inputs[target.name]].reshape(target.groups, 1, -1).to(weight.device)
+        by_group = weight.reshape(target.groups, -1, *weight.shape[1:])
+        dead = dead.reshape(*dead.shape, *[1] * (by_group.dim() - dead.dim()))
+        return by_group.masked_fill(dead, 0).reshape(weight.shape)
 
     def _remove(self, target: Target, mask: Tensor, removed: Tensor) -> None:
         if target.sparsity.scheme.removes_filters and self._coupling is not None:
@@ -181,17 +215,3 @@ def _named_layers(model: nn.Module, plan: Mapping[str, Sparsity]) -> list[Target
             raise UnsupportedLayer(f"{name!r} is a {type(module).__name__}; only Conv2d and Linear layers are pruned")
         targets.append(Target(name, module, sparsity))
     return targets
-
-
-def _structural(target: Target) -> bool:
-    scheme = target.sparsity.scheme
-    return scheme.removes_filters or scheme.removes_channels
-
-
-def _groups(module: Prunable) -> int:
-    return module.groups if isinstance(module, nn.Conv2d) else 1
-
-
-def _group_shape(module: Prunable) -> tuple[int, ...]:
-    """Shape of the weight of one convolution group: sparsity never straddles groups."""
-    return (module.weight.shape[0] // _groups(module), *module.weight.shape[1:])

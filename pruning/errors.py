@@ -50,4 +50,11 @@ class CaptureFailed(PruningError):
 
 
 class ShrinkRefused(PruningError):
-    """Channels could not be removed without changing the function; the model was left untouched."""
+    """Channels could not be removed without changing the function; the model was left untouched.
+
+    `node` is the name of the graph's operation that stands in the way, None where it is not known.
+    """
+
+    def __init__(self, message: str, node: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node

@@ -1,21 +1,16 @@
 """Physical removal of filters and channels that no longer matter."""
 
-import copy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from pruning.dependency.channels import Trace
-from pruning.dependency.graph import Inputs, as_inputs, describe, private_copy, random_state
+from pruning.dependency.graph import Inputs, as_inputs
 from pruning.dependency.liveness import removable
-from pruning.dependency.removal import Cut, cuts
+from pruning.dependency.record import Record
+from pruning.dependency.removal import removal
 from pruning.dependency.tracing import trace
-from pruning.errors import ShrinkRefused
-
-TOLERANCE = 1e-5
+from pruning.dependency.trial import attempt, refuse_pinned
 
 
 @dataclass(frozen=True)
@@ -62,74 +57,42 @@ def shrink(model: nn.Module, example_inputs: Inputs) -> ShrinkReport:
             on `example_inputs` would change by more than 1e-5; `model` is untouched.
         CaptureFailed: `torch.export` cannot follow the model; it is untouched.
     """
-    followed = trace(model, example_inputs)
-    removed = removable(followed)
-    _refuse_opaque(followed, removed)
-    plan = cuts(followed, removed)
+    record = trace(model, example_inputs)
+    removed = removable(record)
+    refuse_pinned(record, removed)
+    attempt(model, record, removed, as_inputs(example_inputs))
     before = _parameters(model)
-    _verify(model, plan, as_inputs(example_inputs))
-    for cut in plan:
-        cut.apply(model)
-    return ShrinkReport(_layers(followed, plan), _kept(followed, removed), before, _parameters(model))
+    removal(record, removed).apply(model)
+    return ShrinkReport(_layers(record, removed), _kept(record, removed), before, _parameters(model))
 
 
-def _refuse_opaque(followed: Trace, removed: Tensor) -> None:
-    for opaque in followed.opaque:
-        count = int(removed[followed.sets(opaque.ids)].sum())
-        if count:
-            raise ShrinkRefused(
-                f"{count} channels have no influence and could go, but they meet {describe(opaque.node)}, which "
-                "channels cannot be followed through. Leave the layers around it dense, or replace the operation. "
-                "The model is unchanged."
-            )
-
-
-def _verify(model: nn.Module, plan: tuple[Cut, ...], inputs: tuple[Any, ...]) -> None:
-    """Tries the cuts on a copy; raises ShrinkRefused if its outputs differ."""
-    original, smaller = private_copy(model), private_copy(model)
-    for cut in plan:
-        cut.apply(smaller)
-    with random_state(model), torch.no_grad():
-        expected = original(*copy.deepcopy(inputs))
-        try:
-            found = smaller(*copy.deepcopy(inputs))
-        except (RuntimeError, ValueError) as error:
-            raise ShrinkRefused(
-                f"the forward pass fails with fewer channels: {error}. Does it hold a channel count as a number? "
-                "The model is unchanged."
-            ) from error
-    for a, b in zip(pytree.tree_leaves(expected), pytree.tree_leaves(found), strict=True):
-        if isinstance(a, Tensor):
-            limit = TOLERANCE * max(1.0, float(a.abs().max()))
-            if a.shape != b.shape or not bool(((a - b).abs() <= limit).all()):
-                raise ShrinkRefused(
-                    f"without the channels that seem to have no influence the outputs change: shape {tuple(a.shape)} "
-                    f"to {tuple(b.shape)}, or values by more than {limit:.1e}. The model is unchanged."
-                )
-
-
-def _layers(followed: Trace, plan: tuple[Cut, ...]) -> tuple[ShrunkLayer, ...]:
-    names = {layer.name for layer in followed.layers}
-    return tuple(
-        ShrunkLayer(
-            cut.name,
-            (len(cut.inputs), int(cut.inputs.sum())),
-            (len(cut.outputs), int(cut.outputs.sum())),
+def _layers(record: Record, removed: Tensor) -> tuple[ShrunkLayer, ...]:
+    widths = {
+        layer.name: tuple(
+            (ids.numel(), int((~removed[record.sets(ids)]).sum())) for ids in (layer.inputs, layer.outputs)
         )
-        for cut in plan
-        if cut.name in names
+        for layer in record.layers
+    }
+    return tuple(
+        ShrunkLayer(name, inputs, outputs)
+        for name, (inputs, outputs) in widths.items()
+        if inputs[0] != inputs[1] or outputs[0] != outputs[1]
     )
 
 
-def _kept(followed: Trace, removed: Tensor) -> dict[str, str]:
+def _kept(record: Record, removed: Tensor) -> dict[str, str]:
     reasons = {}
-    for layer in followed.layers:
-        zero = (layer.outputs.constant == 0) & ~removed[followed.sets(layer.outputs.ids)]
-        if bool(zero.any()):
-            reasons[layer.name] = (
-                f"{int(zero.sum())} filters are zero and stay: what becomes of them later is not zero, or is returned, "
-                "or the layer or group would be empty"
+    for layer in record.layers:
+        sets = record.sets(layer.outputs)
+        staying = sets[(layer.made == 0) & ~removed[sets]]
+        if len(staying):
+            pinned = [pin.reason for pin in record.pins if bool(torch.isin(record.sets(pin.ids), staying).any())]
+            why = (
+                f"they are coupled with {pinned[0]}"
+                if pinned
+                else ("what becomes of them later is not zero, or the layer or group would be empty")
             )
+            reasons[layer.name] = f"{len(staying)} filters are zero and stay: {why}"
     return reasons
 
 

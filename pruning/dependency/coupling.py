@@ -1,84 +1,148 @@
 """What filter and channel pruning of one layer means for the layers around it."""
 
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from pruning.dependency.channels import Trace
-from pruning.dependency.graph import describe
+from pruning.dependency.graph import Inputs, as_inputs
+from pruning.dependency.liveness import idle
+from pruning.dependency.partition import partition
+from pruning.dependency.record import NETWORK_INPUTS, NETWORK_OUTPUTS, Record
+from pruning.dependency.tracing import follow
+from pruning.dependency.trial import attempt
+from pruning.dependency.values import Value
+from pruning.errors import ShrinkRefused
 
 
 class Coupling:
     """Answers about the layers of a traced network, by module name."""
 
-    def __init__(self, trace: Trace) -> None:
-        self.order = list(dict.fromkeys(layer.name for layer in trace.layers))
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self.order = list(dict.fromkeys(layer.name for layer in record.layers))
         """Layers in execution order."""
-        self.size = trace.size
+        self.size = record.size
         """The numbers of coupled sets are below it."""
-        self.outputs = {layer.name: trace.sets(layer.outputs.ids) for layer in trace.layers}
+        self.outputs = {layer.name: record.sets(layer.outputs.flatten()) for layer in record.layers}
         """Coupled set of every output channel of a layer."""
-        self.inputs = {layer.name: trace.sets(layer.inputs.ids) for layer in trace.layers}
+        self.inputs = {layer.name: record.sets(layer.inputs.flatten()) for layer in record.layers}
         """Coupled set of every input channel of a layer."""
-        self._norms = {norm.name: trace.sets(norm.ids) for norm in trace.norms}
-        self._depthwise = {layer.name for layer in trace.layers if layer.depthwise}
-        self._given = trace.marked(trace.network_inputs)
-        self._returned = trace.marked(trace.network_outputs)
-        self._opaque = [(describe(opaque.node), trace.marked([opaque.ids])) for opaque in trace.opaque]
+        self.partition = partition(record)
+        """Which coupled sets are decided together."""
+        self._depthwise = {layer.name for layer in record.layers if layer.depthwise}
+        self._pins = [(pin.reason, record.marked([pin.ids])) for pin in record.pins]
 
     def reads_network_input(self, name: str) -> bool:
         """Whether the layer is the first on its path."""
-        return name in self.inputs and bool(self._given[self.inputs[name]].any())
+        return name in self.inputs and self._pinned(self.inputs[name], NETWORK_INPUTS)
 
     def makes_network_output(self, name: str) -> bool:
         """Whether the layer's outputs are returned by the network."""
-        return name in self.outputs and bool(self._returned[self.outputs[name]].any())
+        return name in self.outputs and self._pinned(self.outputs[name], NETWORK_OUTPUTS)
 
     def why_not_filters(self, name: str) -> str | None:
-        """None, or the reason why output filters of the layer cannot be removed."""
-        return self._why_not(name, self.outputs)
+        """None, or the reason why output filters of the layer can never be removed."""
+        return self._why_not(self.outputs.get(name))
 
     def why_not_channels(self, name: str) -> str | None:
-        """None, or the reason why input channels of the layer cannot be removed."""
-        return self._why_not(name, self.inputs)
+        """None, or the reason why input channels of the layer can never be removed."""
+        return self._why_not(self.inputs.get(name))
 
-    def _why_not(self, name: str, side: dict[str, Tensor]) -> str | None:
-        if name not in side:
-            return "channels cannot be followed through it, or the forward pass does not use it"
-        sets = side[name]
-        if bool(self._given[sets].any()):
-            return "these channels are coupled with the network's inputs"
-        if bool(self._returned[sets].any()):
-            return "these channels are coupled with the network's outputs"
-        for operation, marks in self._opaque:
-            if bool(marks[sets].any()):
-                return f"these channels meet {operation}, which channels cannot be followed through"
-        makers = [
-            maker
-            for maker, outputs in self.outputs.items()
-            if maker not in self._depthwise and bool(torch.isin(outputs, sets).any())
-        ]
-        if len(makers) > 1:
-            return f"the outputs of {' and '.join(makers)} are added, so no one of them can lose channels alone"
-        return None
+    def makers(self, sets: Tensor) -> list[str]:
+        """Layers whose filters these coupled sets are, in execution order; depthwise ones only follow."""
+        return self._meeting(self.outputs, sets)
+
+    def readers(self, sets: Tensor) -> list[str]:
+        """Layers that read these coupled sets, in execution order."""
+        return self._meeting(self.inputs, sets)
 
     def silent(self, model: nn.Module, removed: Tensor) -> list[tuple[nn.Module, str, Tensor]]:
         """Tensors that have to be zero so that removed channels are constantly zero wherever they are read.
 
-        Those are biases, batch norms' gamma, beta and running mean, and depthwise kernels behind removed filters.
+        Those are biases, gamma, beta and running mean of normalisations, depthwise kernels behind removed filters,
+        and parameters that are added to or multiplied with them.
 
         Args:
             removed: bool [size], the coupled sets whose filters are pruned.
 
         Returns:
-            (module, name of its tensor, bool mask of the entries along axis 0 that stay).
+            (module, name of its tensor, bool mask of the entries that stay, along the tensor's first axes).
         """
-        found = []
-        for name, sets in self.outputs.items():
-            attributes = ("weight", "bias") if name in self._depthwise else ("bias",)
-            found += [(name, attribute, ~removed[sets]) for attribute in attributes]
-        for name, sets in self._norms.items():
-            found += [(name, attribute, ~removed[sets]) for attribute in ("weight", "bias", "running_mean")]
-        modules = [(model.get_submodule(name), attribute, kept) for name, attribute, kept in found if not kept.all()]
-        return [
-            (module, attribute, kept) for module, attribute, kept in modules if getattr(module, attribute) is not None
+        return self._silent(model, removed[self._record.sets(torch.arange(self.size))])
+
+    def still_needed(self, masks: Mapping[str, Tensor], gone: Tensor) -> Tensor:
+        """Bool [size]: those of the sets `gone` on which the outputs depend though the weights are masked.
+
+        Biases and normalisations count as masked only behind filters that are: what other layers add is heard.
+        """
+        return gone & ~idle(self._masked(masks, gone))
+
+    def obstacle(self, masks: Mapping[str, Tensor], gone: Tensor, example_inputs: Inputs) -> tuple[str, Tensor] | None:
+        """None if the sets `gone` can be taken out of the masked network, which is tried on a copy.
+
+        Otherwise the reason, and the sets (bool [size]) that meet what is in the way.
+        """
+        record = self._masked(masks, gone)
+        try:
+            attempt(record.graph.model, record, gone, as_inputs(example_inputs))
+        except ShrinkRefused as refusal:
+            return str(refusal), self._around(refusal.node) & gone
+        return None
+
+    def _masked(self, masks: Mapping[str, Tensor], gone: Tensor) -> Record:
+        model = copy.deepcopy(self._record.graph.model)
+        for name, mask in masks.items():
+            weight = model.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            weight.data *= mask
+        quiet = torch.zeros_like(gone)
+        for layer in self._record.layers:
+            outputs, follows = layer.outputs.flatten(), layer.depthwise and bool(quiet[layer.inputs].any())
+            if layer.name in masks:
+                quiet[outputs] |= ~masks[layer.name].flatten(1).any(1).cpu() & gone[self._record.sets(outputs)]
+            elif follows:
+                quiet[outputs] = quiet[layer.inputs].expand_as(layer.outputs).flatten()
+        for module, attribute, kept in self._silent(model, quiet):
+            tensor = getattr(module, attribute).data
+            tensor *= kept.reshape(*kept.shape, *[1] * (tensor.dim() - kept.dim())).to(tensor.device)
+        return follow(replace(self._record.graph, model=model))
+
+    def _silent(self, model: nn.Module, quiet: Tensor) -> list[tuple[nn.Module, str, Tensor]]:
+        """As `silent`, for the units `quiet` (bool [size])."""
+        kept = [
+            (use.tensor, ~quiet[use.axes[0].flatten()])
+            for use in self._record.uses
+            if use.silent and use.axes[0] is not None
         ]
+        kept += [(tensor, ~quiet[value.ids]) for tensor, value in self._record.bare.items()]
+        found = []
+        for tensor, stays in kept:
+            module, _, attribute = tensor.rpartition(".")
+            if not bool(stays.all()):
+                found.append((model.get_submodule(module), attribute, stays))
+        return found
+
+    def _around(self, name: str | None) -> Tensor:
+        """Sets that enter or leave an operation; all if it is not known."""
+        record = self._record
+        nodes = [node for node in record.graph.nodes if node.name == name]
+        values = [record.values.get(other) for node in nodes for other in (node, *node.all_input_nodes)]
+        met = [value.ids.flatten() for value in values if isinstance(value, Value)]
+        return record.marked(met or [torch.arange(record.size)])
+
+    def _why_not(self, sets: Tensor | None) -> str | None:
+        if sets is None:
+            return "channels cannot be followed through it, or the forward pass does not use it"
+        for reason, marks in self._pins:
+            if bool(marks[sets].any()):
+                return f"these channels are coupled with {reason}"
+        return None
+
+    def _pinned(self, sets: Tensor, by: str) -> bool:
+        return any(bool(marks[sets].any()) for reason, marks in self._pins if reason == by)
+
+    def _meeting(self, side: Mapping[str, Tensor], sets: Tensor) -> list[str]:
+        return [name for name in self.order if name not in self._depthwise and bool(torch.isin(side[name], sets).any())]

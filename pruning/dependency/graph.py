@@ -1,8 +1,11 @@
 """A model's graph, from `torch.export`."""
 
 import copy
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,21 +29,23 @@ class Graph:
     inputs: frozenset[str]
     tensors: dict[str, str]
 
-    def owner(self, node: Node) -> str | None:
-        """Name of the one module that has the parameter or buffer of this placeholder, None if it is not one alone."""
-        if node.name not in self.tensors:
-            return None
-        tensor = self._tensor(self.tensors[node.name])
-        owners = [
-            name
-            for name, module in self.model.named_modules()
-            if any(tensor is other for other in (*module.parameters(False), *module.buffers(False)))
-        ]
-        return owners[0] if len(owners) == 1 else None
-
-    def _tensor(self, path: str) -> object:
+    def tensor(self, path: str) -> Tensor:
+        """The parameter or buffer at a path."""
         module, _, attribute = path.rpartition(".")
-        return getattr(self.model.get_submodule(module), attribute)
+        found: Tensor = getattr(self.model.get_submodule(module), attribute)
+        return found
+
+    def owners(self, path: str) -> tuple[str, ...]:
+        """Names of all modules that hold this parameter or buffer themselves."""
+        return tuple(self._owners[id(self.tensor(path))])
+
+    @cached_property
+    def _owners(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for name, module in self.model.named_modules():
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                found.setdefault(id(tensor), []).append(name)
+        return found
 
 
 def as_inputs(example_inputs: Inputs) -> tuple[Any, ...]:
@@ -63,8 +68,9 @@ def capture(model: nn.Module, example_inputs: Inputs) -> Graph:
     """The graph of `model(*example_inputs)`; raises CaptureFailed where `torch.export` cannot follow it."""
     private = private_copy(model)
     try:
-        with random_state(model), torch.no_grad():
-            program = torch.export.export(private, as_inputs(example_inputs))
+        with random_state(model), torch.no_grad(), _plainly(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(private, copy.deepcopy(as_inputs(example_inputs)))
     except Exception as error:
         raise CaptureFailed(
             f"torch.export cannot follow {type(model).__name__}: {error}\n"
@@ -80,8 +86,25 @@ def capture(model: nn.Module, example_inputs: Inputs) -> Graph:
     )
 
 
+def module_of(node: Node) -> str:
+    """Name of the module whose forward pass the operation is in."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(next(reversed(stack.values()))[0]) if stack else ""
+
+
 def describe(node: Node) -> str:
     """The operation and the module it is in, for messages."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = next(reversed(stack.values()))[0] if stack else ""
-    return f"{node.target} (node {node.name!r}, module {path or 'the model itself'!r})"
+    return f"{node.target} (node {node.name!r}, module {module_of(node) or 'the model itself'!r})"
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Transformer layers as their single operations, not as one opaque kernel; no search for source lines."""
+    fast, silent = torch.backends.mha.get_fastpath_enabled(), torch.fx.config.do_not_emit_stack_traces
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.fx.config.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.fx.config.do_not_emit_stack_traces = silent

@@ -1,30 +1,38 @@
-"""Which channels a network's outputs depend on; the others can go."""
+"""Which units a network's outputs depend on; the others can go."""
 
 from torch import Tensor
 
-from pruning.dependency.channels import Layer, Trace
+from pruning.dependency.record import Layer, Record
 
 
-def removable(trace: Trace) -> Tensor:
-    """Bool [trace.size]: coupled sets that can be taken out without a change of the function.
+def removable(record: Record) -> Tensor:
+    """Bool [record.size]: coupled sets that can be taken out without a change of the function.
 
-    A set has to stay if the network is given it or returns it, or if one of its channels is not constantly zero and
-    is read: with a non-zero weight by a layer whose own output has to stay, or by an opaque operation. Every layer
-    keeps at least one input and one output, and grouped convolutions keep equally many in each group.
+    Those are `idle` sets, less those that have to stay so that every layer keeps at least one input and one output,
+    and blocks that share one number of channels (groups of a convolution, halves of a split) keep equally many each.
     """
-    read = [channels.ids[channels.constant != 0] for opaque in trace.opaque for channels in opaque.read]
-    alive = trace.marked([*trace.network_inputs, *trace.network_outputs, *read])
-    _spread(trace, alive)
-    _balance(trace, alive)
-    of_layers = trace.marked(channels.ids for layer in trace.layers for channels in (layer.inputs, layer.outputs))
-    return of_layers & ~alive
+    alive = ~idle(record)
+    _balance(record, alive)
+    return ~alive
 
 
-def _spread(trace: Trace, alive: Tensor) -> None:
+def idle(record: Record) -> Tensor:
+    """Bool [record.size]: coupled sets of channels that the outputs do not depend on.
+
+    A set matters if it is pinned, or if one of its units is not constantly zero and is read: with a non-zero weight
+    by a layer whose own output matters, or by what is not followed further.
+    """
+    pinned = [pin.ids if not pin.refuses else pin.ids[pin.constant != 0] for pin in record.pins]
+    alive = record.marked([*pinned, *(ids[constant != 0] for ids, constant in record.needed)])
+    _spread(record, alive)
+    return record.marked(ids.flatten() for layer in record.layers for ids in (layer.inputs, layer.outputs)) & ~alive
+
+
+def _spread(record: Record, alive: Tensor) -> None:
     """Marks everything that the marked sets depend on."""
     readers = [
-        (layer, trace.sets(layer.inputs.ids), trace.sets(layer.outputs.ids))
-        for layer in reversed(trace.layers)
+        (layer, record.sets(layer.inputs), record.sets(layer.outputs))
+        for layer in reversed(record.layers)
         if not layer.depthwise
     ]
     before = -1
@@ -35,25 +43,22 @@ def _spread(trace: Trace, alive: Tensor) -> None:
 
 
 def _read(layer: Layer, alive_outputs: Tensor) -> Tensor:
-    """Bool [I]: inputs that add something to an output that matters."""
-    per_group = layer.reads.reshape(layer.groups, -1, layer.reads.shape[1])
-    weighted = (per_group & alive_outputs.reshape(layer.groups, -1, 1)).any(1).flatten()
-    return weighted & (layer.inputs.constant != 0)
+    """Bool [groups, I / groups]: inputs that add something to an output that matters."""
+    return (layer.reads & alive_outputs[:, :, None]).any(1) & (layer.constant != 0)
 
 
-def _balance(trace: Trace, alive: Tensor) -> None:
-    """Marks more, lowest index first, until no layer is empty and all groups of a convolution keep equally many."""
-    axes = []
-    for layer in trace.layers:
-        groups = 1 if layer.depthwise else layer.groups
-        axes += [trace.sets(ids).reshape(groups, -1) for ids in (layer.inputs.ids, layer.outputs.ids)]
+def _balance(record: Record, alive: Tensor) -> None:
+    """Marks more, lowest index first, until no layer is empty and all blocks keep equally many."""
+    axes = [record.sets(blocks) for blocks in record.balances]
+    for layer in record.layers:
+        axes += [record.sets(ids.reshape(1, -1)) for ids in (layer.inputs, layer.outputs)]
     before = -1
     while (now := int(alive.sum())) != before:
         before = now
         for axis in axes:
             wanted = max(1, int(alive[axis].sum(1).max()))
-            for group in axis:
-                for channel in group[~alive[group]].tolist():
-                    if int(alive[group].sum()) >= wanted:
+            for block in axis:
+                for unit in block[~alive[block]].tolist():
+                    if int(alive[block].sum()) >= wanted:
                         break
-                    alive[channel] = True
+                    alive[unit] = True

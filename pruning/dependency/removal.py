@@ -1,66 +1,93 @@
-"""Takes channels out of a model's tensors."""
+"""Takes units out of a model's tensors."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pruning.dependency.channels import Trace
+from pruning.dependency.record import Record
+from pruning.errors import ShrinkRefused
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What stays of one module: bool masks over its outputs and inputs (equal for a batch norm)."""
+    """What stays of one parameter or buffer, seen as [groups, n, m, ...]: a bool mask [groups, n] for each of its
+    first axes, None where all stays."""
 
-    name: str
-    outputs: Tensor
-    inputs: Tensor
+    tensor: str
+    kept: tuple[Tensor | None, ...]
 
     def apply(self, model: nn.Module) -> None:
-        """Slices the module's tensors in place; parameters stay the same objects, their gradients are dropped."""
-        module = model.get_submodule(self.name)
-        kept = int(self.outputs.sum())
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = self._kernels(module)
-            module.groups = kept // (module.out_channels // module.groups) if _depthwise(module) else module.groups
-            module.in_channels, module.out_channels = int(self.inputs.sum()), kept
-            _slice(module.bias, self.outputs)
-        elif isinstance(module, nn.Linear):
-            module.weight.data = module.weight.data[self.outputs][:, self.inputs]
-            module.in_features, module.out_features = int(self.inputs.sum()), kept
-            _slice(module.bias, self.outputs)
-        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            module.num_features = kept
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                _slice(tensor, self.outputs)
-        for parameter in module.parameters(recurse=False):
-            parameter.grad = None
-
-    def _kernels(self, module: nn.Conv2d) -> Tensor:
-        """Weight [kept O, kept I / groups, kh, kw]; every group of the convolution loses its own inputs."""
-        weight = module.weight.data
-        if _depthwise(module):
-            return weight[self.outputs]
-        parts = (tensor.chunk(module.groups) for tensor in (weight, self.outputs, self.inputs))
-        return torch.cat([part[outputs][:, inputs] for part, outputs, inputs in zip(*parts, strict=True)])
+        """Slices the tensor in place; a parameter stays the same object, its gradient is dropped."""
+        module, _, attribute = self.tensor.rpartition(".")
+        tensor: Tensor = getattr(model.get_submodule(module), attribute)
+        groups = max(len(kept) for kept in self.kept if kept is not None)
+        parts = tensor.data.reshape(groups, -1, *tensor.shape[1:])
+        for axis, kept in enumerate(self.kept):
+            if kept is not None:
+                parts = torch.stack(
+                    [part.index_select(axis, _indices(rows, part)) for part, rows in zip(parts, kept, strict=True)]
+                )
+        tensor.data = parts.flatten(0, 1)
+        tensor.grad = None
 
 
-def _depthwise(module: nn.Conv2d) -> bool:
-    return module.groups > 1 and module.groups == module.in_channels
+@dataclass(frozen=True)
+class Number:
+    """A count that a module holds, such as `out_channels`."""
+
+    module: str
+    name: str
+    value: int
+
+    def apply(self, model: nn.Module) -> None:
+        """Sets it."""
+        setattr(model.get_submodule(self.module), self.name, self.value)
 
 
-def _slice(tensor: Tensor | None, kept: Tensor) -> None:
-    if tensor is not None:
-        tensor.data = tensor.data[kept]
+@dataclass(frozen=True)
+class Removal:
+    """All that becomes smaller."""
+
+    cuts: tuple[Cut, ...]
+    numbers: tuple[Number, ...]
+
+    def apply(self, model: nn.Module) -> None:
+        """Makes `model` smaller, in place."""
+        for cut in self.cuts:
+            cut.apply(model)
+        for number in self.numbers:
+            number.apply(model)
 
 
-def cuts(trace: Trace, removed: Tensor) -> tuple[Cut, ...]:
-    """The modules that lose channels, given the coupled sets (bool [trace.size]) that go."""
-    found: dict[str, Cut] = {}
-    for layer in trace.layers:
-        outputs, inputs = (~removed[trace.sets(ids)] for ids in (layer.outputs.ids, layer.inputs.ids))
-        found[layer.name] = Cut(layer.name, outputs, inputs)
-    for norm in trace.norms:
-        kept = ~removed[trace.sets(norm.ids)]
-        found[norm.name] = Cut(norm.name, kept, kept)
-    return tuple(cut for cut in found.values() if not (cut.outputs.all() and cut.inputs.all()))
+def removal(record: Record, removed: Tensor) -> Removal:
+    """What the coupled sets (bool [record.size]) that go take with them."""
+    cuts: dict[str, Cut] = {}
+    for use in record.uses:
+        kept = tuple(None if ids is None else ~removed[record.sets(ids)] for ids in use.axes)
+        if any(axis is not None and not axis.all() for axis in kept):
+            cuts[use.tensor] = Cut(use.tensor, kept)
+    for tensor, value in record.bare.items():
+        gone = removed[record.sets(value.ids)]
+        if gone.any():
+            cuts[tensor] = Cut(tensor, _slices(tensor, gone))
+    numbers: dict[tuple[str, str], Number] = {}
+    for attribute in record.attributes:
+        left = ~removed[record.sets(attribute.ids)]
+        if not left.all():
+            count = int(left.sum()) // attribute.divisor
+            numbers[attribute.module, attribute.name] = Number(attribute.module, attribute.name, count)
+    return Removal(tuple(cuts.values()), tuple(numbers.values()))
+
+
+def _slices(tensor: str, gone: Tensor) -> tuple[Tensor | None, ...]:
+    """Masks [1, n] of the slices that stay along the one axis that becomes shorter."""
+    for axis in range(gone.dim()):
+        rows = gone.movedim(axis, 0).flatten(1)
+        if bool((rows == rows[:, :1]).all()):
+            return (*[None] * axis, ~rows[None, :, 0])
+    raise ShrinkRefused(f"the entries of {tensor!r} that could go are not whole slices of it. The model is unchanged.")
+
+
+def _indices(kept: Tensor, tensor: Tensor) -> Tensor:
+    return kept.nonzero()[:, 0].to(tensor.device)
