@@ -40,7 +40,9 @@ def prune(model: nn.Module, example_inputs: Inputs, plan: Plan, algorithm: str =
     """Gives the layers of `model`, in place and without training, the sparsity that `plan` asks for.
 
     Masks are exact: the number of groups that stay follows from shape and rate alone. Removed filters take their
-    batch norm and depthwise followers with them, so that `shrink` can remove them physically. To train towards the
+    batch norm and depthwise followers with them, so that `shrink` can remove them physically. Layers whose outputs are
+    added lose the same filters, and layers that read one value the same channels, chosen by the sum of their scores;
+    a plan by name has to give all of them one sparsity. To train towards the
     sparsity, or on with masks held, give `make_algorithm` to the training loop instead.
 
     Args:

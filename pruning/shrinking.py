@@ -44,8 +44,8 @@ def shrink(model: nn.Module, example_inputs: Inputs) -> ShrinkReport:
     """Takes out, in place, every channel of `model` that has no influence on its outputs in evaluation mode.
 
     That is: filters whose output is constantly zero after batch norm and activation, and channels that all readers
-    multiply by zero. Coupled channels (batch norm, depthwise convolutions, both sides of an addition, the features
-    behind a flatten) go together or not at all. Widths of convolutions, linear layers and batch norms change;
+    multiply by zero. Coupled channels (normalisations, depthwise convolutions, both sides of an addition, gates, the
+    features behind a flatten) go together or not at all. Widths of layers, normalisations and bare parameters change;
     parameters stay the same objects with smaller data, so build the optimizer afterwards.
 
     Args:

@@ -89,7 +89,8 @@ class Coupling:
         try:
             attempt(record.graph.model, record, gone, as_inputs(example_inputs))
         except ShrinkRefused as refusal:
-            return str(refusal), self._around(refusal.node) & gone
+            around = self._around(refusal.node) & gone
+            return str(refusal), around if bool(around.any()) else gone
         return None
 
     def _masked(self, masks: Mapping[str, Tensor], gone: Tensor) -> Record:
