@@ -145,7 +145,7 @@ class _Removal:
         nodes = []
         for node in self.graph.nodes:
             op, keep = node.op, kept.get(node.name)
-            if isinstance(op, Conv):
+            if isinstance(op, Conv) and isinstance(node.op, Conv):
                 weight, bias = constants[op.weight], op.bias
                 if keep is not None:
                     weight = weight[keep]
@@ -153,7 +153,7 @@ class _Removal:
                         constants[f"{node.name}.live_bias"] = constants[bias][keep]
                         bias = f"{node.name}.live_bias"
                     op = replace(op, groups=len(keep) if op.groups > 1 else 1, bias=bias)
-                if op.groups == 1 and node.inputs[0] in kept:
+                if node.op.groups == 1 and node.inputs[0] in kept:
                     weight = weight[:, kept[node.inputs[0]]]
                 if weight is not constants[op.weight]:
                     constants[f"{node.name}.live"] = weight

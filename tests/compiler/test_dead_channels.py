@@ -92,3 +92,13 @@ def test_widths_can_be_kept(model: nn.Module) -> None:
         model.outer.weight[:, :10] = 0
     table = compile_model(model, X, passes=WIDTH_KEEPING).kernels
     assert table[table.layer == "inner"].out_channels.item() == 40
+
+
+def test_a_depthwise_convolution_may_come_down_to_one_channel() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU(), nn.Conv2d(8, 5, 1)
+    ).eval()
+    with torch.no_grad():
+        model[4].weight[:, [0, 1, 2, 4, 5, 6, 7]] = 0
+    assert [widths(model, X)[name] for name in "024"] == [1, 1, 5]
