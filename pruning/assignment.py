@@ -1,6 +1,7 @@
 """Which layers of a model take which sparsity, checked, and the projection of all of them together."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from pruning.dependency.coupling import Coupling
 from pruning.dependency.graph import Inputs
 from pruning.dependency.tracing import trace
-from pruning.errors import UnknownModule, UnsupportedLayer
+from pruning.errors import NothingToPrune, UnknownModule, UnsupportedLayer, ZeroWeights
 from pruning.scheme import check_finite
 from pruning.sparsity import Sparsity, project
 
@@ -25,6 +26,30 @@ class Target:
     name: str
     module: Prunable
     sparsity: Sparsity
+
+    @property
+    def groups(self) -> int:
+        """Number of convolution groups; sparsity never straddles them."""
+        return _groups(self.module)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weight of one convolution group."""
+        return (self.module.weight.shape[0] // self.groups, *self.module.weight.shape[1:])
+
+    def expand(self, values: Tensor) -> Tensor:
+        """Weight-shaped tensor of the entries of `values`, [groups * scheme's groups], that belong to each weight."""
+        parts = values.chunk(self.groups)
+        return torch.cat([self.sparsity.scheme.expand(part, self.shape) for part in parts])
+
+    def totals(self, values: Tensor) -> Tensor:
+        """Sums of weight-shaped `values` over the scheme's groups, [groups * scheme's groups]."""
+        return torch.cat([self.sparsity.scheme.totals(part) for part in values.chunk(self.groups)])
+
+
+Choose = Callable[[Target, int, Tensor], Tensor]
+"""The mask, bool, of a target's convolution group of that number; the tensor is its weight, with zeros where it reads
+removed channels."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +77,42 @@ class Assignment:
             it, except the first convolution and the last classifier.
 
     Raises:
-        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, CaptureFailed: the plan cannot be carried out.
+        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, ZeroWeights, NothingToPrune, CaptureFailed: the
+            plan cannot be carried out.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Inputs, plan: Plan) -> None:
         self.skipped: dict[str, str] = {}
         """Layers that one Sparsity for all left dense, with the reason."""
-        self._model = model
+        self.model = model
+        self.example_inputs = example_inputs
         wanted = _every_layer(model, plan) if isinstance(plan, Sparsity) else _named_layers(model, plan)
         uniform = isinstance(plan, Sparsity)
         follow = bool(wanted) and (uniform or any(_structural(target) for target in wanted))
         self._coupling = Coupling(trace(model, example_inputs)) if follow else None
         self.targets: tuple[Target, ...] = self._in_order(self._check(wanted, uniform))
         """Layers to prune; in execution order where the network had to be followed."""
+        if wanted and not self.targets:
+            reasons = "; ".join(f"{name!r}: {reason}" for name, reason in self.skipped.items())
+            raise NothingToPrune(f"no layer of {type(model).__name__} can take {plan}. {reasons}")
 
     def weights(self) -> dict[str, Tensor]:
         """The targets' weights as they are now, without gradient."""
         return {target.name: target.module.weight.detach() for target in self.targets}
 
-    def masks(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def masks(self, weights: Mapping[str, Tensor], choose: Choose | None = None) -> dict[str, Tensor]:
         """Bool mask of every target for these weights, which must have the shapes of its own.
 
         Input channels whose producer's filter is removed do not count in a layer's scores. Convolutions with groups
         are masked group by group.
+
+        Args:
+            choose: makes the mask of one group; without it the group is projected.
         """
         removed = self._nothing_removed()
         masks = {}
         for target in self.targets:
-            masks[target.name] = self._mask(target, weights[target.name], removed)
+            masks[target.name] = self._mask(target, weights[target.name], removed, choose or _projection)
             self._remove(target, masks[target.name], removed)
         return masks
 
@@ -90,7 +123,7 @@ class Assignment:
             removed = self._nothing_removed()
             for target in self.targets:
                 self._remove(target, masks[target.name], removed)
-            holds += [Hold(*silent) for silent in self._coupling.silent(self._model, removed)]
+            holds += [Hold(*silent) for silent in self._coupling.silent(self.model, removed)]
         return holds
 
     def _check(self, wanted: Iterable[Target], uniform: bool) -> list[Target]:
@@ -98,8 +131,8 @@ class Assignment:
         for target in wanted:
             reason = self._why_not(target, accepted) or (self._why_leave(target) if uniform else None)
             if reason is None:
-                target.sparsity.scheme.check(_group_shape(target.module), target.sparsity.rate)
-                check_finite(target.module.weight.detach())
+                target.sparsity.scheme.check(target.shape, target.sparsity.rate)
+                _check_weights(target)
                 accepted.append(target)
             elif uniform:
                 self.skipped[target.name] = reason
@@ -118,7 +151,8 @@ class Assignment:
                 return f"it shares its weight with {other.name!r}"
         if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
             return "depthwise layers stay dense, their filters follow those of the layer before"
-        if (reason := scheme.supports(_group_shape(module))) is not None or self._coupling is None:
+        reason = scheme.supports(target.shape) or _why_no_effect(target)
+        if reason is not None or self._coupling is None:
             return reason
         if scheme.removes_filters and (reason := self._coupling.why_not_filters(target.name)) is not None:
             return reason
@@ -141,14 +175,14 @@ class Assignment:
     def _nothing_removed(self) -> Tensor:
         return torch.zeros(0 if self._coupling is None else self._coupling.size, dtype=torch.bool)
 
-    def _mask(self, target: Target, weight: Tensor, removed: Tensor) -> Tensor:
-        groups = _groups(target.module)
+    def _mask(self, target: Target, weight: Tensor, removed: Tensor, choose: Choose) -> Tensor:
+        groups = target.groups
         if self._coupling is not None and target.name in self._coupling.inputs:
             dead = removed[self._coupling.inputs[target.name]].reshape(groups, 1, -1).to(weight.device)
             by_group = weight.reshape(groups, -1, dead.shape[2], *weight.shape[2:])
             dead = dead.reshape(*dead.shape, *[1] * (by_group.dim() - dead.dim()))
             weight = by_group.masked_fill(dead, 0).reshape(weight.shape)
-        return torch.cat([project(part, target.sparsity) for part in weight.chunk(groups)])
+        return torch.cat([choose(target, number, part) for number, part in enumerate(weight.chunk(groups))])
 
     def _remove(self, target: Target, mask: Tensor, removed: Tensor) -> None:
         if target.sparsity.scheme.removes_filters and self._coupling is not None:
@@ -192,6 +226,26 @@ def _groups(module: Prunable) -> int:
     return module.groups if isinstance(module, nn.Conv2d) else 1
 
 
-def _group_shape(module: Prunable) -> tuple[int, ...]:
-    """Shape of the weight of one convolution group: sparsity never straddles groups."""
-    return (module.weight.shape[0] // _groups(module), *module.weight.shape[1:])
+def _projection(target: Target, group: int, weight: Tensor) -> Tensor:
+    return project(weight, target.sparsity)
+
+
+def _why_no_effect(target: Target) -> str | None:
+    """None, or the reason why the sparsity would not do to the weight what it says."""
+    scheme, rate = target.sparsity.scheme, target.sparsity.rate
+    weights = math.prod(target.shape)
+    if rate > weights:
+        return f"it has {weights} weights a group, and rate {rate:g} would leave less than one of them"
+    if scheme.kept_groups(target.shape, rate) == scheme.group_count(target.shape):
+        return (
+            f"all {scheme.group_count(target.shape)} groups of its {'x'.join(map(str, target.shape))} weights would "
+            "stay: blocks are as large as the layer, or the rate is too close to 1"
+        )
+    return None
+
+
+def _check_weights(target: Target) -> None:
+    weight = target.module.weight.detach()
+    check_finite(weight)
+    if not bool(weight.any()):
+        raise ZeroWeights(f"all weights of {target.name!r} are zero, none can be ranked; train it or leave it dense")
