@@ -30,6 +30,7 @@ class Admm(Algorithm):
     """
 
     name: ClassVar[str] = "admm"
+    needs_training: ClassVar[bool] = True
 
     def __init__(
         self,
