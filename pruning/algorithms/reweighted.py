@@ -14,20 +14,20 @@ from pruning.errors import InvalidOption, UnsupportedLayer
 
 @ALGORITHMS.add
 class Reweighted(Algorithm):
-    """Adds strength * sum_g alpha_g ||W_g||^2 over the groups g of every layer to the loss, and sets
+    """Adds strength * sum_g n_g alpha_g ||W_g||^2 over the groups g, of n_g weights, to the loss, and sets
 
-        alpha_g = 1 / (||W_g||^2 + eps),   eps = max((0.01 * median group norm of the layer)^2, strength),
+        alpha_g = 1 / (||W_g||^2 + eps),   eps = max((0.01 * median group norm of the layer)^2, n_g strength / 10),
 
-    anew at the start of every round; the least eps keeps the gradient below 2 W, so that ordinary learning rates are
-    stable. A living group contributes about 1, a dead one 0: a smooth count of the living.
-    alpha_g is scaled by the size of the group, relative to the layer's mean. Rates are the plan's, or they follow from
-    the weights: with `removable`, as many groups go from each layer as hold that share of its energy at most, and the
-    plan's rate only says which layers take part.
+    anew at the start of every round. A living group contributes about n_g, a dead one 0: a smooth count of living
+    weights. The least eps keeps the gradient below 20 W, which is stable up to a learning rate of 0.1. Rates are the
+    plan's, or they follow from the weights: with `removable`, as many groups go from each layer as hold that share of
+    its energy at most, and the plan's rate only says which layers take part.
 
     Weight decay pulls the other way round, on strong groups most: leave it off these weights.
 
     Args:
-        strength: of the penalty; it should start at 5 to 20 % of the task's loss, and begins near strength * groups.
+        strength: of the penalty, which begins near strength * number of weights. A group goes, roughly, if its mean
+            square is below 8 strength over the loss's curvature; short trainings need more.
         epochs: epochs of each round.
         rounds: how often alpha is set.
         removable: share of a layer's energy that may go, such as 0.002.
@@ -40,7 +40,7 @@ class Reweighted(Algorithm):
         self,
         assignment: Assignment,
         *,
-        strength: float = 1e-4,
+        strength: float = 1e-6,
         epochs: int = 10,
         rounds: int = 4,
         removable: float | None = None,
@@ -74,7 +74,7 @@ class Reweighted(Algorithm):
         return total
 
     def after_epoch(self) -> dict[str, float]:
-        """Sets alpha where a round begins. Reports `living_groups`, the smooth count as a share of all groups."""
+        """Sets alpha where a round begins. Reports `living`, the smooth count as a share of all weights."""
         if self.finished:
             return {}
         self._epoch += 1
@@ -82,8 +82,8 @@ class Reweighted(Algorithm):
         if within == 0 and round_ < self._rounds:
             self._alpha = {target.name: _alpha(target, self._strength) for target in self.assignment.targets}
         with torch.no_grad():
-            groups = sum(len(target.totals(target.module.weight)) for target in self.assignment.targets)
-            return {"living_groups": float(self.penalty()) / self._strength / max(groups, 1)}
+            weights = sum(target.module.weight.numel() for target in self.assignment.targets)
+            return {"living": float(self.penalty()) / self._strength / max(weights, 1)}
 
     def choose(self, target: Target, group: int, weight: Tensor) -> Tensor:
         if self._removable is None:
@@ -108,9 +108,9 @@ class Reweighted(Algorithm):
 
 
 def _alpha(target: Target, strength: float) -> Tensor:
-    """alpha of every weight's group, float32 of the weight's shape."""
+    """n_g alpha_g of every weight's group, float32 of the weight's shape."""
     weight = target.module.weight.detach()
     energy = target.totals(weight.double().square())
     sizes = target.totals(torch.ones_like(weight))
-    floor = torch.maximum((0.01 * energy[energy > 0].sqrt().median()).square(), strength * sizes)
+    floor = torch.maximum((0.01 * energy[energy > 0].sqrt().median()).square(), strength * sizes / 10)
     return target.expand((sizes / (energy + floor)).float())
