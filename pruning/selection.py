@@ -9,7 +9,7 @@ from torch import Tensor
 FEW = 16
 """Up to so many scores all pairs are compared, which is faster than sorting."""
 
-IN_CACHE = 1 << 14
+IN_CACHE = 1 << 15
 """Rows that are compared at a time."""
 
 
