@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pruning.assignment import Assignment, Hold, Plan
+from pruning.assignment import Assignment, Hold, Plan, Target
 from pruning.dependency.graph import Inputs
 from pruning.errors import InvalidOption, StateMismatch, UnknownAlgorithm
 from pruning.registry import Registry
+from pruning.sparsity import project
 
 
 class Algorithm(ABC):
@@ -23,6 +24,8 @@ class Algorithm(ABC):
     """
 
     name: ClassVar[str]
+    needs_training: ClassVar[bool] = False
+    """What it does happens in the hooks, so that `finish` alone would not be this algorithm."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -48,10 +51,17 @@ class Algorithm(ABC):
         """Called after every epoch; returns diagnostics for the history."""
         return {}
 
+    def choose(self, target: Target, group: int, weight: Tensor) -> Tensor:
+        """What stays at `finish` of a target's convolution group: the mask, bool, of the group's weight.
+
+        The groups of largest energy, unless a subclass ranks them by something else.
+        """
+        return project(weight, target.sparsity)
+
     def finish(self) -> None:
         """Projects the weights and fixes the masks. A second call changes nothing."""
         if not self.finished:
-            self._fix(self.assignment.masks(self.assignment.weights()))
+            self._fix(self.assignment.masks(self.assignment.weights(), self.choose))
         self.after_step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which layers of a model take which sparsity, checked, and the projection of all of them together."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -10,13 +11,17 @@ from torch import Tensor, nn
 from pruning.dependency.coupling import Coupling
 from pruning.dependency.graph import Inputs
 from pruning.dependency.tracing import trace
-from pruning.errors import UnknownModule, UnsupportedLayer
+from pruning.errors import NothingToPrune, UnknownModule, UnsupportedLayer, ZeroWeights
 from pruning.joint import Decision, decisions
 from pruning.scheme import check_finite
 from pruning.sparsity import Sparsity, project
 from pruning.target import Target
 
 Plan = Sparsity | Mapping[str, Sparsity]
+
+Choose = Callable[[Target, int, Tensor], Tensor]
+"""The mask, bool, of a target's convolution group of that number; the tensor is its weight, with zeros where it reads
+removed channels."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,15 @@ class Assignment:
             it, except the first convolution and the last classifier.
 
     Raises:
-        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, CaptureFailed: the plan cannot be carried out.
+        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, ZeroWeights, NothingToPrune, CaptureFailed: the
+            plan cannot be carried out.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Inputs, plan: Plan) -> None:
         self.skipped: dict[str, str] = {}
         """Layers that one Sparsity for all left dense, with the reason."""
-        self._model = model
+        self.model = model
+        self.example_inputs = example_inputs
         wanted = _every_layer(model, plan) if isinstance(plan, Sparsity) else _named_layers(model, plan)
         uniform = isinstance(plan, Sparsity)
         follow = bool(wanted) and (uniform or any(target.structural for target in wanted))
@@ -63,18 +70,25 @@ class Assignment:
                 if target.name in reasons:
                     self._refuse(target, reasons[target.name], uniform)
             self.targets = tuple(target for target in self.targets if target.name not in reasons)
+        if wanted and not self.targets:
+            reasons = "; ".join(f"{name!r}: {reason}" for name, reason in self.skipped.items())
+            raise NothingToPrune(f"no layer of {type(model).__name__} can take {plan}. {reasons}")
 
     def weights(self) -> dict[str, Tensor]:
         """The targets' weights as they are now, without gradient."""
         return {target.name: target.module.weight.detach() for target in self.targets}
 
-    def masks(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def masks(self, weights: Mapping[str, Tensor], choose: Choose | None = None) -> dict[str, Tensor]:
         """Bool mask of every target for these weights, which must have the shapes of its own.
 
         Coupled filters, or channels, are chosen once for all layers. Input channels whose producer's filter is
         removed do not count in a layer's scores. Convolutions with groups are masked group by group.
+
+        Args:
+            choose: makes the mask of one group; without it the group is projected. Slices of several layers that are
+                coupled are chosen by their energy all the same.
         """
-        return self._choose(weights)[0]
+        return self._choose(weights, choose or _projection)[0]
 
     def holds(self, masks: Mapping[str, Tensor]) -> list[Hold]:
         """What has to stay zero for these masks: weights, and all that would let a removed filter speak again."""
@@ -83,7 +97,7 @@ class Assignment:
             removed = self._nothing_removed()
             for target in self.targets:
                 self._remove(target, masks[target.name], removed)
-            holds += [Hold(*silent) for silent in self._coupling.silent(self._model, removed)]
+            holds += [Hold(*silent) for silent in self._coupling.silent(self.model, removed)]
         return holds
 
     def _check(self, wanted: Iterable[Target], uniform: bool) -> list[Target]:
@@ -92,7 +106,7 @@ class Assignment:
             reason = self._why_not(target, accepted) or (self._why_leave(target) if uniform else None)
             if reason is None:
                 target.sparsity.scheme.check(target.group_shape, target.sparsity.rate)
-                check_finite(target.module.weight.detach())
+                _check_weights(target)
                 accepted.append(target)
             else:
                 self._refuse(target, reason, uniform)
@@ -113,7 +127,7 @@ class Assignment:
         self._decisions = decisions(self.targets, coupling)
         wrong = {decision: decision.why_not() for decision in self._decisions}
         if not any(wrong.values()):
-            masks, gone = self._choose(self.weights())
+            masks, gone = self._choose(self.weights(), _projection)
             masks = {target.name: masks[target.name] for target in self.targets if target.structural}
             total = torch.stack([*gone, self._nothing_removed()]).any(0)
             needed = coupling.still_needed(masks, total)
@@ -133,7 +147,8 @@ class Assignment:
                 return f"it shares its weight with {other.name!r}"
         if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
             return "depthwise layers stay dense, their filters follow those of the layer before"
-        if (reason := scheme.supports(target.group_shape)) is not None or self._coupling is None:
+        reason = scheme.supports(target.group_shape) or _why_no_effect(target)
+        if reason is not None or self._coupling is None:
             return reason
         if scheme.removes_filters and (reason := self._coupling.why_not_filters(target.name)) is not None:
             return reason
@@ -156,7 +171,7 @@ class Assignment:
     def _nothing_removed(self) -> Tensor:
         return torch.zeros(0 if self._coupling is None else self._coupling.size, dtype=torch.bool)
 
-    def _choose(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _choose(self, weights: Mapping[str, Tensor], choose: Choose) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Masks by layer, and for every decision the coupled sets (bool [size]) that it removes."""
         removed = self._nothing_removed()
         masks: dict[str, Tensor] = {}
@@ -165,14 +180,16 @@ class Assignment:
             for decision in self._decisions:
                 if target is decision.targets[0]:
                     members = decision.targets
-                    kept = decision.kept([self._living(member, weights[member.name], removed) for member in members])
+                    living = [self._living(member, weights[member.name], removed) for member in members]
+                    kept = (
+                        decision.chosen(_chosen(target, living[0], choose)) if decision.alone else decision.kept(living)
+                    )
                     for name, mask in decision.masks(kept).items():
                         masks[name] = masks[name] & mask if name in masks else mask
                     gone[decision] = decision.gone(kept, len(removed))
                     removed |= gone[decision] & decision.removes_filters
             if not target.structural:
-                parts = self._living(target, weights[target.name], removed).chunk(target.groups)
-                masks[target.name] = torch.cat([project(part, target.sparsity) for part in parts])
+                masks[target.name] = _chosen(target, self._living(target, weights[target.name], removed), choose)
         return {target.name: masks[target.name] for target in self.targets}, list(gone.values())
 
     def _living(self, target: Target, weight: Tensor, removed: Tensor) -> Tensor:
@@ -215,3 +232,34 @@ def _named_layers(model: nn.Module, plan: Mapping[str, Sparsity]) -> list[Target
             raise UnsupportedLayer(f"{name!r} is a {type(module).__name__}; only Conv2d and Linear layers are pruned")
         targets.append(Target(name, module, sparsity))
     return targets
+
+
+def _projection(target: Target, group: int, weight: Tensor) -> Tensor:
+    return project(weight, target.sparsity)
+
+
+def _chosen(target: Target, weight: Tensor, choose: Choose) -> Tensor:
+    """The mask of a layer, one convolution group after another."""
+    return torch.cat([choose(target, number, part) for number, part in enumerate(weight.chunk(target.groups))])
+
+
+def _why_no_effect(target: Target) -> str | None:
+    """None, or the reason why the sparsity would not do to the weight what it says."""
+    scheme, rate = target.sparsity.scheme, target.sparsity.rate
+    weights, groups = math.prod(target.group_shape), scheme.group_count(target.group_shape)
+    if rate > weights:
+        return f"it has {weights} weights a group, and rate {rate:g} would leave less than one of them"
+    if scheme.kept_groups(target.group_shape, rate) == groups:
+        size = "x".join(map(str, target.group_shape))
+        return (
+            f"all {groups} groups of its {size} weights would stay: blocks are as large as the layer, or the rate is "
+            "too close to 1"
+        )
+    return None
+
+
+def _check_weights(target: Target) -> None:
+    weight = target.module.weight.detach()
+    check_finite(weight)
+    if not bool(weight.any()):
+        raise ZeroWeights(f"all weights of {target.name!r} are zero, none can be ranked; train it or leave it dense")

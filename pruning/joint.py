@@ -35,6 +35,17 @@ class Decision:
         """Whether it is about filters; otherwise about channels."""
         return self.sparsity.scheme.removes_filters
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is about the slices of one layer, each for itself."""
+        return len(self.targets) == len(self.strata) == 1 and len(self.sets) == len(self.units[0])
+
+    def chosen(self, mask: Tensor) -> Tensor:
+        """Units that stay, bool [units], given the mask of the only target's weight."""
+        kept = torch.zeros(len(self.sets), dtype=torch.bool)
+        kept[self.units[0]] = self.targets[0].slices(mask).any(1).cpu()
+        return kept
+
     def why_not(self) -> str | None:
         """None, or the reason why nothing can be decided."""
         names = " and ".join(target.name for target in self.targets)

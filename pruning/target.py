@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from pruning.sparsity import Sparsity
@@ -26,6 +27,15 @@ class Target:
     def group_shape(self) -> tuple[int, ...]:
         """Shape of the weight of one convolution group: sparsity never straddles groups."""
         return (self.module.weight.shape[0] // self.groups, *self.module.weight.shape[1:])
+
+    def expand(self, values: Tensor) -> Tensor:
+        """Weight-shaped tensor of the entries of `values`, [groups * scheme's groups], that belong to each weight."""
+        parts = values.chunk(self.groups)
+        return torch.cat([self.sparsity.scheme.expand(part, self.group_shape) for part in parts])
+
+    def totals(self, values: Tensor) -> Tensor:
+        """Sums of weight-shaped `values` over the scheme's groups, [groups * scheme's groups]."""
+        return torch.cat([self.sparsity.scheme.totals(part) for part in values.chunk(self.groups)])
 
     @property
     def structural(self) -> bool:
