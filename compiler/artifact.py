@@ -19,7 +19,7 @@ from compiler.errors import ArtifactCorrupt
 from compiler.listing import Listing
 from compiler.runtime import Program, Signature
 
-FORMAT = 2
+FORMAT = 3
 FILES = ("kernels.c", "libmodel.so", "constants.safetensors")
 
 
@@ -66,6 +66,7 @@ def read(folder: Path) -> tuple[Program, Listing]:
         tuple(fields["types"]),
         fields["arena"],
         fields["kernels"],
+        fields["threads"],
     )
     listing = Listing(
         manifest["target"],

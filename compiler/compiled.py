@@ -34,6 +34,7 @@ class CompiledModel:
 
         Raises:
             InputMismatch: on another number, shape, type or device of inputs.
+            ThreadsUnavailable: if the system refuses to start the network's threads.
         """
         signature = self.program.signature
         arrays = check_inputs(inputs, signature)
@@ -45,7 +46,10 @@ class CompiledModel:
         return results[0] if len(results) == 1 else results
 
     def time(self, seconds: float = 0.5, min_runs: int = 30) -> Timing:
-        """Time the network on random inputs at batch 1, on one pinned thread, for `seconds` and at least `min_runs`."""
+        """Time the network on random inputs at batch 1 for `seconds` and at least `min_runs`.
+
+        One thread is pinned to a processor; several are placed by the system.
+        """
         self._timing = time_program(self.program, seconds, min_runs)
         return self._timing
 
