@@ -285,6 +285,16 @@ def test_every_way_to_share_a_convolution(layout: str, size: tuple[int, int]) ->
             assert check_kernel(spec, weight, threads, index, MANY_REGISTERS) == form[0]
 
 
+@pytest.mark.parametrize("width", range(1, 20))
+def test_rows_that_are_written_over_each_others_ends_are_not_shared(width: int) -> None:
+    """A vector of a narrow image reaches into the next row: whole filters are one thread's."""
+    spec = KernelSpec("conv", 8, 16, 40, width, (3, 3), padding=(1, 1), sparsity=Sparsity("unstructured", 3.0))
+    spec = replace(spec, threads=2, reads=PLANAR, writes=PLANAR)
+    panels = list(FAMILIES["pixel_panel"].candidates(spec, MANY_REGISTERS))
+    assert panels
+    assert {offer.blocks_shared for offer in panels} == {width < MANY_REGISTERS.vector}
+
+
 LARGE = {
     "conv": KernelSpec("conv", 64, 64, 56, 56, (3, 3), padding=(1, 1), sparsity=Sparsity("pattern(4)", 3.0)),
     "depthwise": KernelSpec("depthwise", 64, 64, 56, 56, (3, 3), padding=(1, 1), groups=64),
