@@ -30,7 +30,7 @@ def largest_along(scores: Tensor, axis: int, count: int) -> Tensor:
 
 def _by_pairs(scores: Tensor, axis: int, count: int) -> Tensor:
     entries = scores.movedim(axis, 0)
-    parts = [_few_by_pairs(part, count) for part in entries.reshape(len(entries), -1).split(IN_CACHE, 1)]
+    parts = [_few_by_pairs(part, count) for part in torch.split(entries.reshape(len(entries), -1), IN_CACHE, 1)]
     return torch.cat(parts, 1).reshape(entries.shape).movedim(0, axis)
 
 
@@ -65,7 +65,7 @@ def largest_in_cells(scores: Tensor, axis: int, cell: int, quota: Callable[[int]
     """
     size = scores.shape[axis]
     marked = []
-    for part in scores.split([size - size % cell, size % cell], axis):
+    for part in torch.split(scores, [size - size % cell, size % cell], axis):
         if part.numel():
             cells = part.unflatten(axis, (-1, min(cell, part.shape[axis])))
             marked.append(largest_along(cells, axis + 1, quota(cells.shape[axis + 1])).flatten(axis, axis + 1))

@@ -52,6 +52,7 @@ class CellScheme(Scheme):
     def cells(self, shape: Sequence[int]) -> Tensor | None:
         grid = self.grid(shape)
         along = torch.arange(grid.shape[grid.axis]) // grid.cell
-        numbers = torch.arange(math.prod(grid.shape)).reshape(grid.shape)
-        first = numbers.index_select(grid.axis, along * grid.cell)
-        return first.unique(return_inverse=True)[1].flatten()
+        cells = list(grid.shape)
+        cells[grid.axis] = int(along[-1]) + 1
+        numbers = torch.arange(math.prod(cells)).reshape(cells)
+        return numbers.index_select(grid.axis, along).flatten()

@@ -22,7 +22,7 @@ def closest(kernels: Tensor, library: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The retained energy [kernels], and the pattern bool [kernels, positions].
     """
-    parts = [_closest(part, library) for part in kernels.split(IN_CACHE, 1)]
+    parts = [_closest(part, library) for part in torch.split(kernels, IN_CACHE, 1)]
     energies, indices = zip(*parts, strict=True)
     return torch.cat(energies), library.index_select(0, torch.cat(indices))
 
@@ -60,7 +60,7 @@ def derive(kernels: Tensor, natural: Callable[[Tensor], Tensor], choices: Tensor
     """
     live = (kernels.amax(0) > 0).nonzero().flatten()
     present = torch.zeros(2 ** len(kernels), dtype=torch.bool, device=kernels.device)
-    for part in live.split(IN_CACHE):
+    for part in torch.split(live, IN_CACHE):
         present[_codes(natural(kernels[:, part]))] = True
         if int(present.sum()) > count:
             sample = live[:: math.ceil(len(live) / ENOUGH)]

@@ -95,8 +95,8 @@ class TransposableNM(OneRateScheme, WeightScheme):
 @lru_cache(maxsize=64)
 def _templates(kept: int, cell: int, height: int, width: int) -> Tensor:
     """What a tile of height x width may keep, bool [templates, height * width]."""
-    rows = [[c in chosen for c in range(cell)] for chosen in itertools.combinations(range(cell), kept)]
-    tiles = torch.tensor(list(itertools.product(rows, repeat=cell)))
-    tiles = tiles[(tiles.sum(1) == kept).all(1)][:, :height, :width].flatten(1)
-    counts = tiles.sum(1)
-    return tiles[counts == counts.max()].unique(dim=0).flip(0)
+    rows = [tuple(c in chosen for c in range(cell)) for chosen in itertools.combinations(range(cell), kept)]
+    whole = [tile for tile in itertools.product(rows, repeat=cell) if all(sum(column) == kept for column in zip(*tile))]
+    cut_off = {tuple(entry for row in tile[:height] for entry in row[:width]) for tile in whole}
+    most = max(map(sum, cut_off))
+    return torch.tensor(sorted((tile for tile in cut_off if sum(tile) == most), reverse=True))
