@@ -51,6 +51,8 @@ class Scheme(ABC):
     """Whole output filters go, so their batch norm and their consumers' inputs go with them."""
     removes_channels: ClassVar[bool] = False
     """Whole input channels go, so the producer's filters may go with them."""
+    one_rate: ClassVar[bool] = False
+    """The arguments say how much stays; there is no other rate."""
 
     @classmethod
     def from_arguments(cls, text: str) -> Self:

@@ -9,7 +9,7 @@ from torch import Tensor
 FEW = 16
 """Up to so many scores all pairs are compared, which is faster than sorting."""
 
-IN_CACHE = 1 << 14
+IN_CACHE = 1 << 15
 """Rows that are compared at a time."""
 
 
@@ -67,6 +67,6 @@ def largest_in_cells(scores: Tensor, axis: int, cell: int, quota: Callable[[int]
     marked = []
     for part in torch.split(scores, [size - size % cell, size % cell], axis):
         if part.numel():
-            cells = part.unflatten(axis, (-1, min(cell, part.shape[axis])))
+            cells = torch.unflatten(part, axis, (-1, min(cell, part.shape[axis])))
             marked.append(largest_along(cells, axis + 1, quota(cells.shape[axis + 1])).flatten(axis, axis + 1))
     return torch.cat(marked, axis)

@@ -17,19 +17,19 @@ def closest(kernels: Tensor, library: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         kernels: energies [positions, kernels].
-        library: bool [patterns, positions].
+        library: bool [patterns, positions], at most 256 patterns.
 
     Returns:
         The retained energy [kernels], and the pattern bool [kernels, positions].
     """
     parts = [_closest(part, library) for part in torch.split(kernels, IN_CACHE, 1)]
     energies, indices = zip(*parts, strict=True)
-    return torch.cat(energies), library.index_select(0, torch.cat(indices))
+    return torch.cat(energies), library.index_select(0, torch.cat(indices).int())
 
 
 def _closest(kernels: Tensor, library: Tensor) -> tuple[Tensor, Tensor]:
     best = retained(kernels, library[0])
-    index = torch.zeros(kernels.shape[1], dtype=torch.int64, device=kernels.device)
+    index = torch.zeros(kernels.shape[1], dtype=torch.uint8, device=kernels.device)
     for number, pattern in enumerate(library[1:], start=1):
         energy = retained(kernels, pattern)
         index.masked_fill_(energy > best, number)

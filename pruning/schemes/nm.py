@@ -18,6 +18,7 @@ from pruning.schemes.cells import CellScheme, Grid
 class OneRateScheme(Scheme):
     """N of M weights stay. The rate is M / N and no other, except what ragged borders make of it."""
 
+    one_rate: ClassVar[bool] = True
     kept: int
     cell: int
 

@@ -8,10 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pruning.scheme import SCHEMES
-from pruning.schemes.column import Column
-from pruning.schemes.filter import Filter
+from pruning.scheme import SCHEMES, kept
 from pruning.schemes.weights import WeightScheme
+from pruning.selection import largest
 
 ROUNDS = 10
 
@@ -30,19 +29,20 @@ class RowColumn(WeightScheme):
 
     def kept_groups(self, shape: Sequence[int], rate: float) -> int:
         root = math.sqrt(rate)
-        return Filter().kept_groups(shape, root) * Column().kept_groups(shape, root)
+        return kept(shape[0], root) * kept(math.prod(shape[1:]), root)
 
     def select(self, scores: Tensor, shape: Sequence[int], rate: float) -> Tensor:
-        energy, root = scores.reshape(tuple(shape)), math.sqrt(rate)
-        columns = torch.ones(tuple(shape), dtype=torch.bool, device=scores.device)
-        rows = Filter().best(energy, root)
+        energy, root = scores.reshape(shape[0], -1), math.sqrt(rate)
+        down, across = (kept(extent, root) for extent in energy.shape)
+        columns = torch.zeros(energy.shape[1], dtype=torch.bool, device=scores.device)
+        rows = largest(energy.sum(1), down)
         for _ in range(ROUNDS):
             before = columns
-            columns = Column().best(energy * rows, root)
+            columns = largest(energy[rows].sum(0), across)
             if torch.equal(columns, before):
                 break
-            rows = Filter().best(energy * columns, root)
-        return (rows & columns).flatten()
+            rows = largest(energy[:, columns].sum(1), down)
+        return (rows[:, None] & columns).flatten()
 
     def cells(self, shape: Sequence[int]) -> None:
         return None

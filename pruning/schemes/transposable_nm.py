@@ -96,7 +96,8 @@ class TransposableNM(OneRateScheme, WeightScheme):
 def _templates(kept: int, cell: int, height: int, width: int) -> Tensor:
     """What a tile of height x width may keep, bool [templates, height * width]."""
     rows = [tuple(c in chosen for c in range(cell)) for chosen in itertools.combinations(range(cell), kept)]
-    whole = [tile for tile in itertools.product(rows, repeat=cell) if all(sum(column) == kept for column in zip(*tile))]
+    tiles = itertools.product(rows, repeat=cell)
+    whole = [tile for tile in tiles if all(sum(column) == kept for column in zip(*tile, strict=True))]
     cut_off = {tuple(entry for row in tile[:height] for entry in row[:width]) for tile in whole}
     most = max(map(sum, cut_off))
     return torch.tensor(sorted((tile for tile in cut_off if sum(tile) == most), reverse=True))
