@@ -129,7 +129,8 @@ def _by_vectors(
 ) -> _Moves:
     """Whole vectors or rows, or vectors merged from a few, where the lists allow it."""
     lanes = x.lanes
-    if lanes == y.lanes > 1 and len(sources[0]) % lanes == 0:
+    whole = lanes == y.lanes > 1 and not any((part % lanes).any() for part in (*sources[1:], *targets[1:]))
+    if whole and len(sources[0]) % lanes == 0:
         blocks = [part[0].reshape(-1, lanes) for part in (sources, targets)]
         if all(
             bool((block == block[:, :1] + np.arange(lanes)).all() and (block[:, 0] % lanes == 0).all())
@@ -140,7 +141,7 @@ def _by_vectors(
     steps = [np.diff(part[2]) for part in (sources, targets)]
     if x.lanes == y.lanes == 1 and all(bool((step == 1).all()) for step in steps):
         return _Moves("rows", sources, targets)
-    if lanes == y.lanes > 1:
+    if whole:
         merged = _merged(sources, targets, lanes)
         if len(merged.sources[0]) <= MOST_MERGED * len(merged.targets[0]):
             return merged

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from compiler import local_target
 from compiler.compile import build
 from compiler.graph import Gather, Graph, Node
-from compiler.layout import LAYOUTS
+from compiler.layout import BLOCKED, LAYOUTS
 from compiler.plan import make_plan
 
 FORMS = {"pairs", "box", "rows", "vectors", "merged"}
@@ -68,6 +68,13 @@ def test_every_form_is_met() -> None:
         form for name in MAPS for layout in LAYOUTS for form in moved(MAPS[name], [SHAPES[name]], 0.0, (layout, layout))
     }
     assert met == FORMS
+
+
+def test_vectors_are_moved_only_between_whole_vectors() -> None:
+    """Where a channel becomes a row, rows of the source start in the middle of a vector."""
+    channels = 2 * LANES + 1
+    index = counting(channels, 2, 5).transpose(1, 0, 2)
+    assert moved(index, [(channels, 2, 5)], 0.0, (BLOCKED, BLOCKED)) == {"box"}
 
 
 @settings(max_examples=25, deadline=None)
