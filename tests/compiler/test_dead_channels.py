@@ -87,6 +87,15 @@ def test_a_whole_layer_of_zeros_leaves_one_channel(model: nn.Module) -> None:
     assert widths(model, X)["inner"] == 1
 
 
+def test_a_depthwise_convolution_is_narrowed_to_one_channel() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 5, 1)]
+    with torch.no_grad():
+        layers[2].weight[:, [0, 1, 3, 4, 5, 6, 7]] = 0
+    found = widths(nn.Sequential(*layers).eval(), X)
+    assert (found["0"], found["1"], found["2"]) == (1, 1, 5)
+
+
 def test_widths_can_be_kept(model: nn.Module) -> None:
     with torch.no_grad():
         model.outer.weight[:, :10] = 0
