@@ -124,6 +124,16 @@ def _drawn(draw: Draw, module: nn.Module) -> nn.Module:
     return module
 
 
+def _kill(draw: Draw, layer: nn.Conv2d) -> None:
+    """Make whole filters and whole input channels zero, and the biases of some of these filters."""
+    with torch.no_grad():
+        for axis in (0, 1):
+            gone = draw.tensor(layer.weight.shape[axis]) > draw.of([0.0, 1.0, 9.0])
+            layer.weight[(slice(None),) * axis + (gone,)] = 0
+            if layer.bias is not None and axis == 0 and draw.chance(0.5):
+                layer.bias[gone] = 0
+
+
 def _window(draw: Draw, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """Kernel, padding and dilation that fit."""
     kernel = draw.of([(1, 1), (3, 3), (3, 3), (5, 5), (2, 2), (1, 3), (3, 2)])
@@ -149,7 +159,11 @@ def convolution(draw: Draw, values: Values) -> Instruction:
         groups = draw.of([g for g in range(1, channels + 1) if channels % g == 0])
         filters = groups * draw.integer(1, 3)
     layer = nn.Conv2d(channels, filters, kernel, stride, padding, dilation, groups, bias=draw.chance(0.7))
-    return Instruction(_drawn(draw, layer), (source,), str(layer))
+    _drawn(draw, layer)
+    dead = draw.chance(0.3)
+    if dead:
+        _kill(draw, layer)
+    return Instruction(layer, (source,), f"{layer}{', some filters or channels zero' if dead else ''}")
 
 
 @rule(1)
@@ -300,7 +314,10 @@ def head(draw: Draw, values: Values) -> Instruction | None:
 
 
 def random_graph(seed: int, *, most: int = 12) -> tuple[Program, Shape]:
-    """A program of at most `most` instructions that returns every value that no instruction reads, and its input."""
+    """A program of at most `most` instructions, and the shape of its input.
+
+    It returns most of the values that no instruction reads, and a few of the others.
+    """
     draw = Draw(seed)
     shape = (draw.of(CHANNELS), draw.integer(1, 13), draw.integer(1, 13))
     values = Values(draw.tensor(1, *shape))
@@ -313,7 +330,9 @@ def random_graph(seed: int, *, most: int = 12) -> tuple[Program, Shape]:
             instructions.append(instruction)
             values.found += found
     read = {source for instruction in instructions for source in instruction.sources}
-    outputs = [index for index in range(1, len(values.found)) if index not in read or draw.chance(0.1)]
+    last = len(values.found) - 1
+    shares = {index: 0.1 if index in read else 0.8 for index in range(1, last)}
+    outputs = [*(index for index, share in shares.items() if draw.chance(share)), last]
     return Program(instructions, outputs).eval(), shape
 
 
