@@ -38,7 +38,7 @@ SCHEMES = (
 PLANS = {
     "filter": ("filter",),
     "channel": ("channel",),
-    **{f"mixed from {SCHEMES[first]}": SCHEMES[first:] + SCHEMES[:first] for first in (0, 5, 10)},
+    **{f"mixed from {SCHEMES[first]}": SCHEMES[first:] + SCHEMES[:first] for first in (0, 7)},
 }
 
 
