@@ -12,7 +12,7 @@ OPERATIONS = frozenset({"conv", "depthwise"})
 """Only these come in enough variety to spare some. A classifier or a layout change is the same in every network of a
 space: held out, it could never be learned."""
 
-UNNAMED = {"reads": "blocked", "writes": "blocked"}
+UNNAMED = {"reads": "blocked", "writes": "blocked", "out_h": 0, "out_w": 0}
 """Values that a kernel had before it said so: they leave its position where it was."""
 
 
