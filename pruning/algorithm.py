@@ -12,6 +12,7 @@ from pruning.assignment import Assignment, Hold, Plan
 from pruning.dependency.graph import Inputs
 from pruning.errors import InvalidOption, StateMismatch, UnknownAlgorithm
 from pruning.registry import Registry
+from pruning.target import Target
 
 
 class Algorithm(ABC):
@@ -23,6 +24,8 @@ class Algorithm(ABC):
     """
 
     name: ClassVar[str]
+    needs_training: ClassVar[bool] = False
+    """What it does happens in the hooks, so that `finish` alone would not be this algorithm."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -48,10 +51,16 @@ class Algorithm(ABC):
         """Called after every epoch; returns diagnostics for the history."""
         return {}
 
+    def rank(self, target: Target, weight: Tensor) -> Tensor:
+        """What decides at `finish` which groups of a target stay: a stand-in of the weight's shape, whose energies
+        are the groups' scores. The weight itself, with zeros where it reads removed channels, unless a subclass ranks
+        by something else."""
+        return weight
+
     def finish(self) -> None:
         """Projects the weights and fixes the masks. A second call changes nothing."""
         if not self.finished:
-            self._fix(self.assignment.masks(self.assignment.weights()))
+            self._fix(self.assignment.masks(self.assignment.weights(), self.rank))
         self.after_step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Which layers of a model take which sparsity, checked, and the projection of all of them together."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import torch
@@ -10,13 +12,16 @@ from torch import Tensor, nn
 from pruning.dependency.coupling import Coupling
 from pruning.dependency.graph import Inputs
 from pruning.dependency.tracing import trace
-from pruning.errors import UnknownModule, UnsupportedLayer
+from pruning.errors import NothingToPrune, UnknownModule, UnsupportedLayer, ZeroWeights
 from pruning.joint import Decision, decisions
 from pruning.scheme import check_finite
 from pruning.sparsity import Sparsity, project
 from pruning.target import Target
 
 Plan = Sparsity | Mapping[str, Sparsity]
+Rank = Callable[[Target, Tensor], Tensor]
+"""From a target and its weight, with zeros where it reads removed channels, to a stand-in of the weight's shape: the
+groups whose stand-in has most energy stay."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,15 @@ class Assignment:
             it, except the first convolution and the last classifier.
 
     Raises:
-        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, CaptureFailed: the plan cannot be carried out.
+        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, ZeroWeights, NothingToPrune, CaptureFailed: the
+            plan cannot be carried out.
     """
 
     def __init__(self, model: nn.Module, example_inputs: Inputs, plan: Plan) -> None:
         self.skipped: dict[str, str] = {}
         """Layers that one Sparsity for all left dense, with the reason."""
-        self._model = model
+        self.model = model
+        self.example_inputs = example_inputs
         wanted = _every_layer(model, plan) if isinstance(plan, Sparsity) else _named_layers(model, plan)
         uniform = isinstance(plan, Sparsity)
         follow = bool(wanted) and (uniform or any(target.structural for target in wanted))
@@ -63,18 +70,37 @@ class Assignment:
                 if target.name in reasons:
                     self._refuse(target, reasons[target.name], uniform)
             self.targets = tuple(target for target in self.targets if target.name not in reasons)
+        if wanted and not self.targets:
+            skipped = "; ".join(f"{name!r}: {reason}" for name, reason in self.skipped.items())
+            raise NothingToPrune(f"no layer of {type(model).__name__} can take {plan}. {skipped}")
+
+    def at(self, sparsity: Callable[[Target], Sparsity]) -> "Assignment":
+        """The same layers at other rates of their schemes; of coupled layers the lowest counts for all."""
+        other = copy.copy(self)
+        targets = {target.name: replace(target, sparsity=sparsity(target)) for target in self.targets}
+        other.targets = tuple(targets.values())
+        other._decisions = []
+        for decision in self._decisions:
+            members = [targets[target.name] for target in decision.targets]
+            lowest = min((member.sparsity for member in members), key=lambda found: found.rate)
+            coupled = tuple(replace(member, sparsity=lowest) for member in members)
+            other._decisions.append(replace(decision, targets=coupled))
+        return other
 
     def weights(self) -> dict[str, Tensor]:
         """The targets' weights as they are now, without gradient."""
         return {target.name: target.module.weight.detach() for target in self.targets}
 
-    def masks(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def masks(self, weights: Mapping[str, Tensor], rank: Rank | None = None) -> dict[str, Tensor]:
         """Bool mask of every target for these weights, which must have the shapes of its own.
 
         Coupled filters, or channels, are chosen once for all layers. Input channels whose producer's filter is
         removed do not count in a layer's scores. Convolutions with groups are masked group by group.
+
+        Args:
+            rank: what decides instead of the weights themselves.
         """
-        return self._choose(weights)[0]
+        return self._choose(weights, rank)[0]
 
     def holds(self, masks: Mapping[str, Tensor]) -> list[Hold]:
         """What has to stay zero for these masks: weights, and all that would let a removed filter speak again."""
@@ -83,7 +109,7 @@ class Assignment:
             removed = self._nothing_removed()
             for target in self.targets:
                 self._remove(target, masks[target.name], removed)
-            holds += [Hold(*silent) for silent in self._coupling.silent(self._model, removed)]
+            holds += [Hold(*silent) for silent in self._coupling.silent(self.model, removed)]
         return holds
 
     def _check(self, wanted: Iterable[Target], uniform: bool) -> list[Target]:
@@ -92,7 +118,7 @@ class Assignment:
             reason = self._why_not(target, accepted) or (self._why_leave(target) if uniform else None)
             if reason is None:
                 target.sparsity.scheme.check(target.group_shape, target.sparsity.rate)
-                check_finite(target.module.weight.detach())
+                _check_weights(target)
                 accepted.append(target)
             else:
                 self._refuse(target, reason, uniform)
@@ -133,7 +159,8 @@ class Assignment:
                 return f"it shares its weight with {other.name!r}"
         if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
             return "depthwise layers stay dense, their filters follow those of the layer before"
-        if (reason := scheme.supports(target.group_shape)) is not None or self._coupling is None:
+        reason = scheme.supports(target.group_shape) or _why_no_effect(target)
+        if reason is not None or self._coupling is None:
             return reason
         if scheme.removes_filters and (reason := self._coupling.why_not_filters(target.name)) is not None:
             return reason
@@ -156,24 +183,32 @@ class Assignment:
     def _nothing_removed(self) -> Tensor:
         return torch.zeros(0 if self._coupling is None else self._coupling.size, dtype=torch.bool)
 
-    def _choose(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _choose(
+        self, weights: Mapping[str, Tensor], rank: Rank | None = None
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Masks by layer, and for every decision the coupled sets (bool [size]) that it removes."""
         removed = self._nothing_removed()
         masks: dict[str, Tensor] = {}
         gone = dict.fromkeys(self._decisions, self._nothing_removed())
         for target in self.targets:
             for decision in self._decisions:
-                if target is decision.targets[0]:
+                if target.name == decision.targets[0].name:
                     members = decision.targets
-                    kept = decision.kept([self._living(member, weights[member.name], removed) for member in members])
+                    kept = decision.kept(
+                        [self._ranked(member, weights[member.name], removed, rank) for member in members]
+                    )
                     for name, mask in decision.masks(kept).items():
                         masks[name] = masks[name] & mask if name in masks else mask
                     gone[decision] = decision.gone(kept, len(removed))
                     removed |= gone[decision] & decision.removes_filters
             if not target.structural:
-                parts = self._living(target, weights[target.name], removed).chunk(target.groups)
+                parts = self._ranked(target, weights[target.name], removed, rank).chunk(target.groups)
                 masks[target.name] = torch.cat([project(part, target.sparsity) for part in parts])
         return {target.name: masks[target.name] for target in self.targets}, list(gone.values())
+
+    def _ranked(self, target: Target, weight: Tensor, removed: Tensor, rank: Rank | None) -> Tensor:
+        living = self._living(target, weight, removed)
+        return living if rank is None else rank(target, living)
 
     def _living(self, target: Target, weight: Tensor, removed: Tensor) -> Tensor:
         """The weight without the input channels whose producers are removed."""
@@ -215,3 +250,24 @@ def _named_layers(model: nn.Module, plan: Mapping[str, Sparsity]) -> list[Target
             raise UnsupportedLayer(f"{name!r} is a {type(module).__name__}; only Conv2d and Linear layers are pruned")
         targets.append(Target(name, module, sparsity))
     return targets
+
+
+def _why_no_effect(target: Target) -> str | None:
+    """None, or the reason why the sparsity would not do to the weight what it says."""
+    scheme, rate, shape = target.sparsity.scheme, target.sparsity.rate, target.group_shape
+    weights = math.prod(shape)
+    if rate > weights:
+        return f"it has {weights} weights a group, and rate {rate:g} would leave less than one of them"
+    if scheme.kept_groups(shape, rate) == scheme.group_count(shape):
+        return (
+            f"all {scheme.group_count(shape)} groups of its {'x'.join(map(str, shape))} weights would stay: blocks are "
+            "as large as the layer, or the rate is too close to 1"
+        )
+    return None
+
+
+def _check_weights(target: Target) -> None:
+    weight = target.module.weight.detach()
+    check_finite(weight)
+    if not bool(weight.any()):
+        raise ZeroWeights(f"all weights of {target.name!r} are zero, none can be ranked; train it or leave it dense")

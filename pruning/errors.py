@@ -25,6 +25,14 @@ class NonFiniteWeights(PruningError):
     """NaN or infinity among the weights: no ranking is meaningful."""
 
 
+class ZeroWeights(PruningError):
+    """All weights of a layer are zero: there is nothing to rank."""
+
+
+class NothingToPrune(PruningError):
+    """One sparsity for all layers, and no layer can take it."""
+
+
 class UnknownModule(PruningError):
     """The plan names a module that the model does not have."""
 
@@ -35,6 +43,10 @@ class UnsupportedLayer(PruningError):
 
 class UnknownAlgorithm(PruningError):
     """No pruning algorithm of that name is registered."""
+
+
+class NeedsTraining(PruningError):
+    """The algorithm acts while the network is trained, and that has not happened."""
 
 
 class InvalidOption(PruningError):

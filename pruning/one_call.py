@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pruning.algorithm import make_algorithm
+from pruning.algorithm import ALGORITHMS, algorithm_names, make_algorithm
 from pruning.assignment import Plan
 from pruning.dependency.graph import Inputs
+from pruning.errors import NeedsTraining
 from pruning.sparsity import Sparsity
 
 
@@ -50,12 +51,19 @@ def prune(model: nn.Module, example_inputs: Inputs, plan: Plan, algorithm: str =
         example_inputs: one tensor, or the positional arguments of a forward pass.
         plan: {module name: Sparsity}; or one Sparsity for every layer that can take it, except the first convolution
             and the last classifier. Layers left out are listed in the report.
-        algorithm: one of `algorithm_names()`.
+        algorithm: the name of one that needs no training, such as "magnitude", "geometric_median" or "lookahead".
 
     Raises:
-        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, CaptureFailed, UnknownAlgorithm: nothing was
-            changed.
+        UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, ZeroWeights, NothingToPrune, CaptureFailed,
+        UnknownAlgorithm, NeedsTraining: nothing was changed.
     """
+    if ALGORITHMS[algorithm].needs_training:
+        others = ", ".join(name for name in algorithm_names() if not ALGORITHMS[name].needs_training)
+        raise NeedsTraining(
+            f"{algorithm!r} acts while the network is trained. Give make_algorithm({algorithm!r}, model, plan, "
+            f"example_inputs) to training.fit, or call its hooks in a loop of your own, and then its finish(). "
+            f"Without training there are {others}."
+        )
     hooks = make_algorithm(algorithm, model, plan, example_inputs)
     hooks.finish()
     layers = tuple(

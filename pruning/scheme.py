@@ -41,9 +41,9 @@ def check_finite(weight: Tensor) -> None:
 class Scheme(ABC):
     """Sparsity structure of one weight: convolution [O, I, kh, kw] or linear [R, C].
 
-    A subclass says which groups there are (`group_count`, `scores`, `expand`); the base derives the exact
+    A subclass says which groups there are (`group_count`, `totals`, `expand`); the base derives the exact
     projection from that. A scheme with another rule than "the K best of the layer" (a quota a cell, templates)
-    overrides `kept_groups` and `select`.
+    overrides `kept_groups`, `select` and `cells`.
     """
 
     name: ClassVar[str]
@@ -51,6 +51,8 @@ class Scheme(ABC):
     """Whole output filters go, so their batch norm and their consumers' inputs go with them."""
     removes_channels: ClassVar[bool] = False
     """Whole input channels go, so the producer's filters may go with them."""
+    one_rate: ClassVar[bool] = False
+    """The arguments say how much stays; there is no other rate."""
 
     @classmethod
     def from_arguments(cls, text: str) -> Self:
@@ -80,12 +82,16 @@ class Scheme(ABC):
         """Number of groups in a weight of `shape`."""
 
     @abstractmethod
-    def scores(self, weight: Tensor) -> Tensor:
-        """Energy (sum of squares) of every group, float64 [group_count]."""
+    def totals(self, values: Tensor) -> Tensor:
+        """Sum of the weight-shaped `values` over every group, [group_count] in their dtype."""
 
     @abstractmethod
     def expand(self, groups: Tensor, shape: Sequence[int]) -> Tensor:
         """Weight-shaped tensor that holds for every weight its group's entry of `groups` [group_count]."""
+
+    def scores(self, weight: Tensor) -> Tensor:
+        """Energy (sum of squares) of every group, float64 [group_count]."""
+        return self.totals(_energy(weight))
 
     def kept_groups(self, shape: Sequence[int], rate: float) -> int:
         """Number of groups that stay."""
@@ -94,6 +100,11 @@ class Scheme(ABC):
     def select(self, scores: Tensor, shape: Sequence[int], rate: float) -> Tensor:
         """Which groups stay, bool [group_count], given their `scores`."""
         return largest(scores, self.kept_groups(shape, rate))
+
+    def cells(self, shape: Sequence[int]) -> Tensor | None:
+        """Number of the cell of every group, int64 [group_count]; the best groups of each cell stay, always equally
+        many. None where that is not the rule: templates, or one choice after another."""
+        return torch.zeros(self.group_count(shape), dtype=torch.int64)
 
     def mask(self, weight: Tensor, rate: float) -> Tensor:
         """Bool mask of the weight's shape that keeps the most energy: `weight * mask` is the Euclidean projection.
@@ -106,13 +117,22 @@ class Scheme(ABC):
         check_finite(weight)
         if rate == 1:
             return torch.ones_like(weight, dtype=torch.bool)
-        return self.expand(self.select(self.scores(weight), weight.shape, rate), weight.shape)
+        return self.best(_energy(weight), rate)
+
+    def best(self, energy: Tensor, rate: float) -> Tensor:
+        """Bool mask that keeps the most of a weight-shaped, non-negative `energy`, for a legal shape and rate."""
+        return self.expand(self.select(self.totals(energy), energy.shape, rate), energy.shape)
 
     def check(self, shape: Sequence[int], rate: float) -> None:
         """Raises UnsupportedShape or InvalidRate unless `mask` would accept the shape and the rate."""
         if (reason := self.supports(shape)) is not None:
             raise UnsupportedShape(f"{self} on a weight of shape {tuple(shape)}: {reason}")
         check_rate(rate)
+
+
+def _energy(weight: Tensor) -> Tensor:
+    wide = weight.to(torch.float64, copy=True)
+    return wide.mul_(wide)
 
 
 SCHEMES: Registry[Scheme] = Registry("pruning.schemes", "scheme", UnknownScheme)

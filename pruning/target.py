@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from pruning.sparsity import Sparsity
@@ -31,6 +32,25 @@ class Target:
     def structural(self) -> bool:
         """Whether whole filters or channels go."""
         return self.sparsity.scheme.removes_filters or self.sparsity.scheme.removes_channels
+
+    def expand(self, values: Tensor) -> Tensor:
+        """Weight-shaped tensor of the entries of `values`, [groups * scheme's groups], that belong to each weight."""
+        parts = values.chunk(self.groups)
+        return torch.cat([self.sparsity.scheme.expand(part, self.group_shape) for part in parts])
+
+    def totals(self, values: Tensor) -> Tensor:
+        """Sums of weight-shaped `values` over the scheme's groups, [groups * scheme's groups]."""
+        return torch.cat([self.sparsity.scheme.totals(part) for part in values.chunk(self.groups)])
+
+    def spread(self, scores: Tensor, living: Tensor) -> Tensor:
+        """Weight-shaped stand-in for the weight, float64: its squares sum to the groups' `scores`.
+
+        Args:
+            scores: not negative, [groups * scheme's groups].
+            living: bool of the weight's shape; the stand-in is 0 elsewhere, and a group without any scores 0.
+        """
+        sizes = self.totals(living.double())
+        return self.expand((scores.double() / sizes.clamp(min=1)).sqrt()) * living
 
     def slices(self, weight: Tensor) -> Tensor:
         """The layer's filters, or its channels, whichever the scheme removes, as the rows of a matrix."""

@@ -100,8 +100,9 @@ class Tuner:
         )
 
     def _finish(self, network: Network, candidate: Candidate, folder: Path, supernet_accuracy: float | None) -> None:
-        pictures = (images for images, _ in batches(self.data.train, self.recipe.batch_size))
-        recalibrate_batch_norm(network, pictures)
+        generator = torch.Generator().manual_seed(self.config.seed)
+        training = batches(self.data.train, self.recipe.batch_size, generator=generator, augment=self.recipe.augment)
+        recalibrate_batch_norm(network, (images for images, _ in training))
         network.eval().save(folder / "model.safetensors")
         prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate, self._target))
         write_json(

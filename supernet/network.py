@@ -85,8 +85,11 @@ class Network(nn.Module):
 
     @property
     def plan(self) -> dict[str, Sparsity]:
-        """The sparsity of each masked layer, by module name, as `pruning.prune` takes it."""
-        return {layer.name: layer.sparsity for layer in self.layers if not layer.sparsity.dense}
+        """The sparsity of each masked layer, by module name, as `pruning.prune` takes it.
+
+        A layer that became so small that all its groups stay is not masked.
+        """
+        return {layer.name: layer.sparsity for layer in self.layers if _masked(layer)}
 
     def to_dict(self) -> dict[str, Any]:
         """The structure, without weights, as plain values for JSON."""
@@ -135,6 +138,13 @@ class Network(nn.Module):
         if structure.get("format") != FORMAT:
             raise InvalidLayers(f"{path} holds no network of format {FORMAT!r}")
         return cls.with_state(map(Layer.from_dict, structure["layers"]), content["state"])
+
+
+def _masked(layer: Layer) -> bool:
+    if layer.sparsity.dense:
+        return False
+    scheme, shape = layer.sparsity.scheme, layer.weight_shape
+    return scheme.kept_groups(shape, layer.sparsity.rate) < scheme.group_count(shape)
 
 
 def _check(layers: Sequence[Layer]) -> None:

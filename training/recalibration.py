@@ -21,7 +21,8 @@ def recalibrate_batch_norm(model: nn.Module, inputs: Iterable[Tensor]) -> None:
     left alone and reads no input.
 
     Args:
-        inputs: batches [B, C, H, W] of training pictures, preprocessed as for evaluation.
+        inputs: batches [B, C, H, W] of training pictures, augmented as in training: on clean pictures a network that
+            was trained with augmentation may lose points.
 
     Raises:
         RecalibrationFailed: there was no batch, or the statistics are not finite; the old statistics are still there.

@@ -30,6 +30,7 @@ class Admm(Algorithm):
     """
 
     name: ClassVar[str] = "admm"
+    needs_training: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Admm(Algorithm):
         self._epochs_per_stage = epochs
         self._period = period
         self._epoch = 0
-        self._dual = 0.0
+        self._dual = {target.name: 0.0 for target in assignment.targets}
         self._restart()
 
     @property
@@ -71,7 +72,8 @@ class Admm(Algorithm):
 
     def after_epoch(self) -> dict[str, float]:
         """Updates Z and U where due. Reports `rho`, and the largest over the layers of `primal_residual`
-        ||W - Z|| / ||W|| (below 0.05 at the end is good) and of `dual_residual` rho * ||Z_new - Z_old||."""
+        ||W - Z|| / ||W|| (below 0.05 at the end is good) and of `dual_residual` rho * ||Z_new - Z_old||, and both for
+        each layer, as `primal_residual/conv1`."""
         if self.finished:
             return {}
         rho, stage = self.rho, self._epoch // self._epochs_per_stage
@@ -79,34 +81,33 @@ class Admm(Algorithm):
         within = self._epoch - stage * self._epochs_per_stage
         if within % self._period == 0:
             self._dual = self._update(rho)
-        report = {"rho": rho, "primal_residual": self._primal(), "dual_residual": self._dual}
+        report = {"rho": rho} | _report("primal_residual", self._primal()) | _report("dual_residual", self._dual)
         if within == self._epochs_per_stage and stage + 1 < len(self._rho):
             self._restart()
         return report
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"epoch": self._epoch, "dual": self._dual, "Z": dict(self._Z), "U": dict(self._U)}
+        own = {"epoch": self._epoch, "dual": dict(self._dual), "Z": dict(self._Z), "U": dict(self._U)}
         return super().state_dict() | own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._Z, self._U = self._tensors(state, "Z"), self._tensors(state, "U")
-        self._epoch, self._dual = int(state["epoch"]), float(state["dual"])
+        self._epoch, self._dual = int(state["epoch"]), dict(state["dual"])
 
     def _restart(self) -> None:
         self._Z = self._projected(self._weights())
         self._U = {name: torch.zeros_like(Z) for name, Z in self._Z.items()}
 
-    def _update(self, rho: float) -> float:
-        """One step of Z and U; the dual residual."""
+    def _update(self, rho: float) -> dict[str, float]:
+        """One step of Z and U; the dual residual of every layer."""
         weights, before = self._weights(), self._Z
         self._Z = self._projected({name: weight + self._U[name] for name, weight in weights.items()})
         self._U = {name: U + weights[name] - self._Z[name] for name, U in self._U.items()}
-        return max((rho * float((Z - before[name]).norm()) for name, Z in self._Z.items()), default=0.0)
+        return {name: rho * float((Z - before[name]).norm()) for name, Z in self._Z.items()}
 
-    def _primal(self) -> float:
-        weights = self._weights().items()
-        return max((_relative(weight - self._Z[name], weight) for name, weight in weights), default=0.0)
+    def _primal(self) -> dict[str, float]:
+        return {name: _relative(weight - self._Z[name], weight) for name, weight in self._weights().items()}
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: weight.float() for name, weight in self.assignment.weights().items()}
@@ -114,6 +115,11 @@ class Admm(Algorithm):
     def _projected(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         masks = self.assignment.masks(tensors)
         return {name: tensor * masks[name] for name, tensor in tensors.items()}
+
+
+def _report(what: str, layers: Mapping[str, float]) -> dict[str, float]:
+    """The largest of the layers', and each of them."""
+    return {what: max(layers.values(), default=0.0)} | {f"{what}/{name}": value for name, value in layers.items()}
 
 
 def _relative(difference: Tensor, weight: Tensor) -> float:

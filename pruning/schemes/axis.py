@@ -42,9 +42,9 @@ class AxisScheme(Scheme):
         count = self.group_count(shape)
         return min(count, self.align * -(-kept(count, rate) // self.align))
 
-    def scores(self, weight: Tensor) -> Tensor:
-        others = [axis for axis in range(weight.dim()) if axis != self.axis]
-        return weight.double().square().sum(others)
+    def totals(self, values: Tensor) -> Tensor:
+        others = [axis for axis in range(values.dim()) if axis != self.axis]
+        return values.sum(others)
 
     def expand(self, groups: Tensor, shape: Sequence[int]) -> Tensor:
         ones = [1] * len(shape)

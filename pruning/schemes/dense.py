@@ -28,8 +28,8 @@ class Dense(Scheme):
     def group_count(self, shape: Sequence[int]) -> int:
         return 1
 
-    def scores(self, weight: Tensor) -> Tensor:
-        return weight.double().square().sum().reshape(1)
+    def totals(self, values: Tensor) -> Tensor:
+        return values.sum().reshape(1)
 
     def expand(self, groups: Tensor, shape: Sequence[int]) -> Tensor:
         return groups.expand(tuple(shape)).contiguous()

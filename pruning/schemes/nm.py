@@ -6,25 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from pruning.errors import InvalidRate, InvalidScheme
 from pruning.scheme import SCHEMES, Scheme
-from pruning.selection import largest_in_rows
+from pruning.schemes.block import Block
+from pruning.schemes.cells import CellScheme, Grid
 
 
-@SCHEMES.add
 @dataclass(frozen=True)
-class NM(Scheme):
-    """Keeps the N largest of each cell of M weights: nm(2:4). The rate is M / N and no other.
+class OneRateScheme(Scheme):
+    """N of M weights stay. The rate is M / N and no other, except what ragged borders make of it."""
 
-    Cells run along the input channels, or the columns of a matrix, and restart at every filter and kernel position.
-    A tail of m < M weights keeps min(m, ceil(N m / M)), so that the rate really reached may be a little lower; it is
-    accepted too.
-    """
-
-    name: ClassVar[str] = "nm"
+    one_rate: ClassVar[bool] = True
     kept: int
     cell: int
 
@@ -32,55 +26,66 @@ class NM(Scheme):
         if not 1 <= self.kept < self.cell:
             raise InvalidScheme(f"{self}: N of M weights stay, 1 <= N < M")
 
+    def check(self, shape: Sequence[int], rate: float) -> None:
+        super().check(shape, rate)
+        nominal = self.cell / self.kept
+        reached = self.group_count(shape) / self.kept_groups(shape, nominal)
+        if not any(math.isclose(rate, allowed) for allowed in (1.0, nominal, reached)):
+            raise InvalidRate(f"{self} at rate {rate:g}: its rate is {self.cell}/{self.kept} = {nominal:g}")
+
+
+@SCHEMES.add
+@dataclass(frozen=True)
+class NM(OneRateScheme, CellScheme):
+    """Keeps the N largest of each cell of M weights: nm(2:4), or nm(2:4, share=16). The rate is M / N and no other.
+
+    Cells run along the input channels, or the columns of a matrix, and restart at every filter and kernel position.
+    `share` consecutive filters have their choice in common. A tail of m < M weights keeps ceil(N m / M), so that the
+    rate really reached may be a little lower; it is accepted too.
+    """
+
+    name: ClassVar[str] = "nm"
+    share: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.share < 1:
+            raise InvalidScheme(f"{self}: a choice is shared by at least 1 filter")
+
     @classmethod
     def from_arguments(cls, text: str) -> Self:
-        match = re.fullmatch(r"([0-9]+):([0-9]+)", text)
+        match = re.fullmatch(r"([0-9]+):([0-9]+)(?:, *share=([0-9]+))?", text)
         if match is None:
-            raise InvalidScheme(f"{cls.name}({text}): write N of M weights as {cls.name}(N:M), such as {cls.name}(2:4)")
-        return cls(int(match[1]), int(match[2]))
+            raise InvalidScheme(
+                f"{cls.name}({text}): write N of M weights as {cls.name}(N:M), such as {cls.name}(2:4) or "
+                f"{cls.name}(2:4, share=16)"
+            )
+        return cls(int(match[1]), int(match[2]), int(match[3] or 1))
 
     def arguments(self) -> str:
-        return f"{self.kept}:{self.cell}"
+        return f"{self.kept}:{self.cell}" + (f", share={self.share}" if self.share > 1 else "")
 
     def supports(self, shape: Sequence[int]) -> str | None:
         if (reason := super().supports(shape)) is not None:
             return reason
         return f"there are only {shape[1]} input channels" if shape[1] < self.cell else None
 
-    def check(self, shape: Sequence[int], rate: float) -> None:
-        super().check(shape, rate)
-        rates = (1.0, self.cell / self.kept, self.group_count(shape) / self.kept_groups(shape, rate=2.0))
-        if not any(math.isclose(rate, allowed) for allowed in rates):
-            raise InvalidRate(f"{self} at rate {rate:g}: its rate is {self.cell}/{self.kept} = {rates[1]:g}")
+    def grid(self, shape: Sequence[int]) -> Grid:
+        return Grid((-(-shape[0] // self.share), shape[1], math.prod(shape[2:])), 1, self.cell)
+
+    def quota(self, size: int, rate: float) -> int:
+        return -(-self.kept * size // self.cell)
 
     def group_count(self, shape: Sequence[int]) -> int:
-        return math.prod(shape)
+        return self._strips.group_count(shape)
 
-    def scores(self, weight: Tensor) -> Tensor:
-        return weight.double().square().flatten()
+    def totals(self, values: Tensor) -> Tensor:
+        return self._strips.totals(values)
 
     def expand(self, groups: Tensor, shape: Sequence[int]) -> Tensor:
-        return groups.reshape(tuple(shape))
+        return self._strips.expand(groups, shape)
 
-    def kept_groups(self, shape: Sequence[int], rate: float) -> int:
-        if rate == 1:
-            return self.group_count(shape)
-        return self.group_count(shape) // shape[1] * (shape[1] // self.cell * self.kept + self._tail(shape))
-
-    def select(self, scores: Tensor, shape: Sequence[int], rate: float) -> Tensor:
-        filters, channels = shape[:2]
-        whole = channels - channels % self.cell
-        rows = scores.reshape(filters, channels, -1).transpose(1, 2)
-        parts = []
-        for part, cell, count in (
-            (rows[..., :whole], self.cell, self.kept),
-            (rows[..., whole:], channels - whole, self._tail(shape)),
-        ):
-            if cell:
-                parts.append(largest_in_rows(part.reshape(-1, cell), count).reshape(part.shape))
-        return torch.cat(parts, 2).transpose(1, 2).flatten()
-
-    def _tail(self, shape: Sequence[int]) -> int:
-        """Weights that stay in the cell at the end, which has fewer than M."""
-        tail = shape[1] % self.cell
-        return min(tail, -(-self.kept * tail // self.cell))
+    @property
+    def _strips(self) -> Block:
+        """The partition into weights of filters that share their choice."""
+        return Block(self.share, 1)

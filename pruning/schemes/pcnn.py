@@ -10,20 +10,22 @@ import torch
 from torch import Tensor
 
 from pruning.errors import InvalidScheme
-from pruning.scheme import SCHEMES, Scheme, kept
-from pruning.selection import largest_in_rows
+from pruning.scheme import SCHEMES, kept
+from pruning.schemes.cells import CellScheme, Grid
+from pruning.schemes.library import closest, derive
+from pruning.schemes.weights import WeightScheme
+from pruning.selection import largest_along
 
 MOST_POSITIONS = 9
 
 
 @SCHEMES.add
 @dataclass(frozen=True)
-class PCNN(Scheme):
+class PCNN(WeightScheme, CellScheme):
     """n = max(1, floor(kh kw / rate + 1/2)) weights stay in each kernel: "pcnn", or "pcnn(16)" of 16 patterns a layer.
 
     Without a library every kernel keeps its n largest weights, which is the exact projection. A library of K patterns
-    is distilled from the layer: greedily those of all C(kh kw, n) that raise the retained energy most, which is
-    within 1 - 1/e of the best K; a layer that already has no more than K patterns keeps them.
+    is derived from the layer, out of all C(kh kw, n) (see `library.derive`).
     """
 
     name: ClassVar[str] = "pcnn"
@@ -50,49 +52,23 @@ class PCNN(Scheme):
             return f"a library is chosen for kernels of at most {MOST_POSITIONS} positions; pcnn without one takes all"
         return None
 
-    def group_count(self, shape: Sequence[int]) -> int:
-        return math.prod(shape)
+    def grid(self, shape: Sequence[int]) -> Grid:
+        positions = math.prod(shape[2:])
+        return Grid((shape[0] * shape[1], positions), 1, positions)
 
-    def scores(self, weight: Tensor) -> Tensor:
-        return weight.double().square().flatten()
-
-    def expand(self, groups: Tensor, shape: Sequence[int]) -> Tensor:
-        return groups.reshape(tuple(shape))
-
-    def kept_groups(self, shape: Sequence[int], rate: float) -> int:
-        return shape[0] * shape[1] * kept(math.prod(shape[2:]), rate)
+    def quota(self, size: int, rate: float) -> int:
+        return kept(size, rate)
 
     def select(self, scores: Tensor, shape: Sequence[int], rate: float) -> Tensor:
+        if not self.patterns:
+            return super().select(scores, shape, rate)
         positions = math.prod(shape[2:])
-        kernels = scores.reshape(-1, positions)
-        best = largest_in_rows(kernels, kept(positions, rate))
-        if not self.patterns or len(torch.unique(best, dim=0)) <= self.patterns:
-            return best.flatten()
-        library = distil(kernels, kept(positions, rate), self.patterns)
-        energy = torch.stack([kernels[:, pattern].sum(1) for pattern in library], 1)
-        return library[energy.argmax(1)].flatten()
+        count = self.quota(positions, rate)
+        kernels = scores.reshape(-1, positions).T.contiguous()
+        choices = torch.tensor(list(itertools.combinations(range(positions), count)), device=scores.device)
+        masks = torch.zeros(len(choices), positions, dtype=torch.bool, device=scores.device).scatter_(1, choices, True)
+        library = derive(kernels, lambda some: largest_along(some, 0, count), masks, self.patterns)
+        return closest(kernels, library)[1].flatten()
 
-
-def distil(kernels: Tensor, weights: int, patterns: int) -> Tensor:
-    """The library of `patterns` patterns of `weights` positions that greedily retains most energy.
-
-    Args:
-        kernels: energies [kernels, positions].
-
-    Returns:
-        bool [patterns, positions], in the lexicographic order of the positions.
-    """
-    choices = list(itertools.combinations(range(kernels.shape[1]), weights))
-    energy = torch.stack([kernels[:, list(choice)].sum(1) for choice in choices])
-    retained = torch.zeros_like(energy[0])
-    chosen: set[int] = set()
-    for _ in range(min(patterns, len(choices))):
-        gains = torch.stack([(row - retained).clamp(min=0).sum() for row in energy])
-        gains[list(chosen)] = -1.0
-        index = int(gains.argmax())
-        chosen.add(index)
-        retained = torch.maximum(retained, energy[index])
-    library = torch.zeros(len(chosen), kernels.shape[1], dtype=torch.bool, device=kernels.device)
-    for row, index in enumerate(sorted(chosen)):
-        library[row, list(choices[index])] = True
-    return library
+    def cells(self, shape: Sequence[int]) -> Tensor | None:
+        return None if self.patterns else super().cells(shape)

@@ -32,13 +32,14 @@ RATE = 3.0
 SCHEMES = (
     *("filter", "channel", "unstructured", "pcnn", "nm(1:3)", "pattern(4)", "pattern(4, share=16)"),
     *("block_punched(16x1)", "block_punched(32x1)", "block_punched(16x4)", "block_punched(8x4)", "block_punched(4x1)"),
-    *("block_kernel(16x1)", "block_kernel(32x1)"),
+    *("block_kernel(16x1)", "block_kernel(32x1)", "column", "row_column", "derived_pattern(4)", "block(4x4)"),
+    *("transposable_nm(1:3)", "block_row(8x8)", "block_column(8x8)", "block_row_column(8x8)"),
 )
 # one scheme for all layers, or another one for each
 PLANS = {
     "filter": ("filter",),
     "channel": ("channel",),
-    **{f"mixed from {SCHEMES[first]}": SCHEMES[first:] + SCHEMES[:first] for first in (0, 7)},
+    **{f"mixed from {SCHEMES[first]}": SCHEMES[first:] + SCHEMES[:first] for first in (0, 11)},
 }
 
 

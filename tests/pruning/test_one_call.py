@@ -4,15 +4,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pruning import Sparsity, kept, make_algorithm, project, prune
+from pruning import Sparsity, algorithm_names, kept, make_algorithm, project, prune
 from pruning.errors import (
     CaptureFailed,
     InvalidOption,
+    InvalidRate,
+    NeedsTraining,
     NonFiniteWeights,
+    NothingToPrune,
     PruningError,
     UnknownAlgorithm,
     UnknownModule,
     UnsupportedLayer,
+    ZeroWeights,
 )
 
 BLOCK = Sparsity("block_punched(4x1)", 3)
@@ -116,6 +120,11 @@ REFUSALS = [
     ({"conv1": Sparsity("channel", 2)}, UnsupportedLayer, "added"),
     ({"head": FILTER}, UnsupportedLayer, "outputs"),
     ({"stem": Sparsity("channel", 2)}, UnsupportedLayer, "inputs"),
+    ({"conv1": Sparsity("block_kernel(16x16)", 2)}, UnsupportedLayer, "as large as the layer"),
+    ({"conv1": Sparsity("filter", 1.01)}, UnsupportedLayer, "too close to 1"),
+    ({"conv1": Sparsity("unstructured", 2000)}, UnsupportedLayer, "1080 weights a group, and rate 2000"),
+    ({"conv1": Sparsity("nm(2:4)", 3)}, InvalidRate, "its rate is 4/2"),
+    ({"down": Sparsity("pattern(4)", 3)}, UnsupportedLayer, "3x3"),
 ]
 
 
@@ -136,6 +145,39 @@ def test_nan_is_found_before_anything_changes(residual: nn.Module, images: Tenso
     with pytest.raises(NonFiniteWeights):
         prune(residual, images, {"conv3": BLOCK, "conv4": BLOCK})
     assert_unchanged(residual, before)
+
+
+def test_layers_without_weights_to_rank_are_refused(residual: nn.Module, images: Tensor) -> None:
+    nn.init.zeros_(residual.get_submodule("conv4").weight)
+    before = snapshot(residual)
+    with pytest.raises(ZeroWeights, match="'conv4' are zero"):
+        prune(residual, images, {"conv3": BLOCK, "conv4": BLOCK})
+    assert_unchanged(residual, before)
+
+
+def test_one_sparsity_that_fits_nowhere_is_refused(flat: nn.Module, images: Tensor) -> None:
+    before = snapshot(flat)
+    with pytest.raises(NothingToPrune, match=r"no layer of Flat can take nm\(50:100\)@2.*'conv3': .*only 8 input"):
+        prune(flat, images, Sparsity("nm(50:100)", 2))
+    assert_unchanged(flat, before)
+
+
+WITHOUT_TRAINING = {"geometric_median", "lookahead", "magnitude"}
+
+
+@pytest.mark.parametrize("algorithm", algorithm_names())
+def test_one_call_takes_what_needs_no_training(algorithm: str, residual: nn.Module, images: Tensor) -> None:
+    before = snapshot(residual)
+    plan = {"conv1": FILTER, "conv3": BLOCK}
+    if algorithm in WITHOUT_TRAINING:
+        layers = prune(residual, images, plan, algorithm=algorithm).layers
+        assert [(layer.name, layer.kept) for layer in layers] == [("conv1", 540), ("conv3", 288)]
+    else:
+        with pytest.raises(
+            NeedsTraining, match=f"make_algorithm\\('{algorithm}'.*geometric_median, lookahead, magnitude"
+        ):
+            prune(residual, images, plan, algorithm=algorithm)
+        assert_unchanged(residual, before)
 
 
 def test_depthwise_layers_are_refused_by_name(mobile: nn.Module, images: Tensor) -> None:
@@ -174,7 +216,7 @@ def test_models_that_cannot_be_followed(images: Tensor) -> None:
 
 
 def test_unknown_algorithm(residual: nn.Module, images: Tensor) -> None:
-    with pytest.raises(UnknownAlgorithm, match="admm, magnitude"):
+    with pytest.raises(UnknownAlgorithm, match="admm, geometric_median, gradual"):
         prune(residual, images, BLOCK, algorithm="magic")
 
 

@@ -89,6 +89,25 @@ def test_stages_raise_rho_and_start_again() -> None:
     assert duals == [False, True, False, False, True, True, True, True]
 
 
+def test_residuals_are_reported_for_every_layer() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4, bias=False), nn.Linear(4, 5, bias=False))
+    weights = [layer.weight.detach().clone() for layer in model]
+    algorithm = admm(model, {"0": HALF, "1": HALF}, torch.zeros(1, 6), rho=[0.5], epochs=4, period=1)
+    with torch.no_grad():
+        model[1].weight.mul_(2)
+    report = algorithm.after_epoch()
+    targets = [weights[0] * project(weights[0], HALF), 2 * weights[1] * project(weights[1], HALF)]
+    for index, target in enumerate(targets):
+        weight = model[index].weight.detach()
+        expected = float((weight - target).norm() / weight.norm())
+        assert report[f"primal_residual/{index}"] == pytest.approx(expected, rel=1e-5)
+    assert report["dual_residual/0"] == 0
+    assert report["dual_residual/1"] == pytest.approx(0.5 * float((targets[1] / 2).norm()), rel=1e-5)
+    assert report["primal_residual"] == max(report["primal_residual/0"], report["primal_residual/1"])
+    assert report["dual_residual"] == report["dual_residual/1"]
+
+
 def quadratic(seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     root = torch.randn(6, 6, generator=generator)
