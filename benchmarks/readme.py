@@ -81,6 +81,16 @@ def sparse_table(table: pd.DataFrame, family: str) -> str:
     return markdown([f"times the best peer, {FAMILIES[family]}", *(f"{r:g}x" for r in rates), "of ideal"], lines)
 
 
+def reach_table(table: pd.DataFrame) -> str:
+    """A row a network of the zoo: milliseconds of ONNX Runtime and of ours, dense, and megabytes of activations."""
+    rows = []
+    for network, group in table.groupby("network", sort=False):
+        own, peer = group[group["runtime"] == OURS], group[group["runtime"] != OURS]
+        memory = f"{float(own['arena_bytes'].iloc[0]) / 1e6:.3g}"
+        rows.append([ZOO[str(network)].title, _cell(peer), _cell(own, bold=True), memory])
+    return markdown(["ms, dense", "ONNX Runtime", "npas", "activations, MB"], rows)
+
+
 def machine_line(facts: Mapping[str, str]) -> str:
     """Where and when a table was measured."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("onnxruntime", "openvino", "ncnn", "torch"))
@@ -97,7 +107,9 @@ def render(folder: Path) -> str:
     networks, facts = read_table(folder / "networks.csv")
     kernels, _ = read_table(folder / "kernels.csv")
     families = [family for family in ("3x3", "1x1") if (kernels["family"] == family).any()]
-    parts = [network_table(networks), dense_table(kernels), *(sparse_table(kernels, family) for family in families)]
+    reach, _ = read_table(folder / "reach.csv")
+    parts = [network_table(networks), reach_table(reach), dense_table(kernels)]
+    parts += [sparse_table(kernels, family) for family in families]
     return "\n\n".join([*parts, machine_line(facts)]) + "\n"
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from compiler.capture import capture
 from compiler.compiled import CompiledModel
 from compiler.emit import constants, driver, kernel_codes
-from compiler.errors import UnsupportedThreads
+from compiler.errors import UnsupportedOperator, UnsupportedThreads
 from compiler.graph import (
     Activation,
     Add,
@@ -181,4 +181,9 @@ def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: to
         "activation": Activation("".join(spec.epilogue)),
         "convert": Relayout(),
     }
+    if spec.op not in simple:
+        raise UnsupportedOperator(
+            f"{spec.op} kernels depend on more than their spec; compiled alone are convolutions, poolings, "
+            f"{', '.join(simple)}, pack and unpack"
+        )
     return simple[spec.op]

@@ -78,10 +78,12 @@ def driver(plan: Plan) -> str:
     declared = "".join(f"{signature(code.name)};\n" for code in kernel_codes(plan))
     guarded = sanitizer.enabled() and not plan.target.is_foreign
     tables, calls = guards.DECLARATIONS if guarded else "", ""
+    begun: set[str] = set()
     for index, (step, at) in enumerate(zip(plan.steps, offsets[:-1], strict=True)):
         tables += f"static const int32_t d{index}[] = {{{', '.join(map(str, step.dims))}}};\n"
         calls += guards.open_only(plan, index, offsets) if guarded else ""
-        calls += _call(plan, step, index, at)
+        calls += _call(plan, step, index, at, first=step.writes not in begun)
+        begun.add(step.writes)
     calls += guards.open_all(plan, offsets) if guarded else ""
     return f"""{declared}{_PRELUDE}
 {tables}
@@ -93,14 +95,15 @@ void npas_run(const float *const *in, float *const *out, char *arena, const char
 """
 
 
-def _call(plan: Plan, step: Step, index: int, constants_at: int) -> str:
+def _call(plan: Plan, step: Step, index: int, constants_at: int, *, first: bool) -> str:
+    """The call of a step; the first that writes a tensor is preceded by what makes the tensor's halo zero."""
+
     def address(name: str) -> str:
         return f"(float *)(arena + {plan.offsets[name]})" if name in plan.offsets else name
 
     text = ""
     buffer = plan.buffers.get(step.writes)
-    begun = any(before.writes == step.writes for before in plan.steps[:index])
-    if buffer is not None and buffer.halo != (0, 0) and not begun:
+    if buffer is not None and buffer.halo != (0, 0) and first:
         text += f"  {_clear_halo(buffer, step, address(step.writes))}\n"
     residual = address(step.reads[1]) if len(step.reads) > 1 else "0"
     scratch = f"arena + {plan.offsets[scratch_name(index)]}" if step.scratch else "0"

@@ -197,6 +197,10 @@ class Recurrent(Op):
     padded: int
 
 
+GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
+"""Gates of each kind of recurrent layer."""
+
+
 @dataclass(frozen=True)
 class Relayout(Op):
     """The same tensor in another layout."""
@@ -313,3 +317,8 @@ class Graph:
             lines.append(f"{node.name}: {size} = {node.op} of {', '.join(node.inputs)}  # {node.path}")
         lines += [f"output {name}" for name in self.outputs]
         return "\n".join(lines) + "\n"
+
+
+def counts_up(index: Indices) -> bool:
+    """Whether a movement by `index` leaves the order of all elements of its inputs as it is."""
+    return bool((index.reshape(-1) == np.arange(index.size)).all())

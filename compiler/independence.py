@@ -49,8 +49,8 @@ def require_independent_samples(model: nn.Module, inputs: Sequence[Any], suspect
                         f"output {position} has shape {tuple(alone.shape)} for one sample and {tuple(both.shape)} for "
                         f"two. {advice}"
                     )
-                scale = float(alone.abs().max()) if alone.numel() else 0.0
-                if not float((both[row] - alone[0]).abs().max()) <= TOLERANCE * max(scale, 1e-12):
+                scale = float(alone.nan_to_num(0.0, 0.0, 0.0).abs().max())
+                if not torch.allclose(both[row], alone[0], 0.0, TOLERANCE * max(scale, 1e-12), equal_nan=True):
                     raise MixedSamples(f"output {position} of a sample depends on the other one. {advice}")
 
 

@@ -17,7 +17,7 @@ class Listing:
         kernels: a row a kernel, in execution order: `layer`, the columns of `KernelSpec.to_dict`, `family`, `form`,
             `tile`, `why`, `cycles` (analytic), `bytes`, `spec_index`.
         source: the whole network as one C file.
-        live_bytes: bytes of the largest set of tensors alive together.
+        live_bytes: bytes of the largest set of tensors alive together, working memory of kernels apart.
     """
 
     command: str

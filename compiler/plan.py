@@ -60,7 +60,7 @@ class Plan:
         buffers: layout of each tensor in the arena.
         offsets: byte offset there of each tensor, and of each step's working memory.
         arena: bytes of the arena.
-        live: bytes of the largest set of tensors alive together.
+        live: bytes of the largest set of tensors alive together, working memory of kernels apart.
     """
 
     target: Target
@@ -125,7 +125,7 @@ def make_plan(
         buffers,
         offsets,
         arena,
-        largest_live_set(lives),
+        largest_live_set({name: life for name, life in lives.items() if name in buffers}),
     )
 
 

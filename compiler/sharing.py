@@ -42,13 +42,12 @@ def share_buffers(calls: Sequence[Call], graph: Graph, buffers: Mapping[str, Buf
     concats = {node.name: node for node in graph.nodes if is_concat(node, graph)}
     copies = {(call.output, call.source): call for call in calls if call.spec.op == "concat"}
     parents: dict[str, tuple[str, int]] = {}
-    dropped: set[int] = set()
+    dropped: set[tuple[str, int]] = set()
     for name, node in concats.items():
         shared = _shareable(node, graph, copies, buffers, parents)
         for source, channel in shared.items():
-            call = copies[name, source]
-            parents[call.inputs[0]] = (name, channel)
-            dropped.add(id(call))
+            parents[copies[name, source].inputs[0]] = (name, channel)
+            dropped.add((name, source))
     roots: dict[str, str] = {}
     for tensor in parents:
         root = tensor
@@ -67,7 +66,8 @@ def share_buffers(calls: Sequence[Call], graph: Graph, buffers: Mapping[str, Buf
         tensor: (parent, channel // merged[parent].lanes * merged[parent].plane)
         for tensor, (parent, channel) in parents.items()
     }
-    return Sharing(tuple(call for call in calls if id(call) not in dropped), merged, placed)
+    left = (call for call in calls if call.spec.op != "concat" or (call.output, call.source) not in dropped)
+    return Sharing(tuple(left), merged, placed)
 
 
 def _shareable(

@@ -14,7 +14,7 @@ from torch.fx import Node as FxNode
 
 from compiler.arrangement import arrange, arranged_shape, positions
 from compiler.errors import InvalidWeights, UnsupportedOperator
-from compiler.graph import Array, Constant, Gather, Graph, Indices, Node, Op, Pair, Shape
+from compiler.graph import Array, Constant, Gather, Graph, Indices, Node, Op, Pair, Shape, counts_up
 
 Result = str | tuple[str | None, ...] | None
 """Name of an operator's output tensor, or the names of several, of which some may not be to be had."""
@@ -114,14 +114,10 @@ class Capture:
         axes = _without_batch(value.shape)
         self.input_shapes.append(axes)
         self.input_types.append(str(value.dtype).removeprefix("torch."))
-        as_given = torch.empty(1, *axes, device="meta")
-        rows = (1, *axes) if len(axes) == 2 else axes
-        shape = arranged_shape((1, *rows))
-        self.inputs[node.name] = self._shapes[node.name] = shape
-        self.tensors[node] = node.name
-        if len(axes) == 2:
-            flat = torch.arange(as_given.numel()).reshape(1, *axes)
-            self.tensors[node] = self.move(node, [node.name], arrange(flat))
+        handed_over = _in_order(axes)
+        self.inputs[node.name] = self._shapes[node.name] = arranged_shape(handed_over)
+        given = positions(handed_over).reshape(tuple(value.shape))
+        self.tensors[node] = self.move(node, [node.name], arrange(given))
 
     def _depends_on_input(self, node: FxNode) -> bool:
         return any(source in self.tensors for source in node.all_input_nodes)
@@ -147,10 +143,11 @@ class Capture:
         shape = node.meta["val"].shape
         if not node.meta["val"].dtype.is_floating_point:
             raise UnsupportedOperator(f"the network returns {node} of {node.meta['val'].dtype}, not of float32")
-        axes = _without_batch(shape)
-        if len(axes) == 2:
-            return self.move(node, [name], positions((1, *axes)).reshape(1, *axes))
-        return name
+        if shape[:1] != (1,):
+            self.mixing.append(node)
+            return name
+        handed_back = positions(shape).reshape(_in_order(_without_batch(shape)))
+        return self.move(node, [name], arrange(handed_back))
 
     def _handler(self, node: FxNode) -> Handler:
         target = str(node.target) if node.op == "call_function" else node.op
@@ -238,7 +235,7 @@ class Capture:
         """A tensor of the elements at `index` [C, H, W] of the sources; the source itself if that is the same."""
         chosen = index.round().to(torch.int32).numpy()
         shape = (int(chosen.shape[0]), int(chosen.shape[1]), int(chosen.shape[2]))
-        if len(sources) == 1 and self.shape_of(sources[0]) == shape and _counts_up(chosen):
+        if len(sources) == 1 and self.shape_of(sources[0]) == shape and counts_up(chosen):
             return sources[0]
         name = f"{node.name}.index{len(self.indices)}"
         self.indices[name] = np.ascontiguousarray(chosen)
@@ -302,8 +299,9 @@ def _without_batch(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(size) for size in shape[1:])
 
 
-def _counts_up(index: Indices) -> bool:
-    return bool((index.reshape(-1) == np.arange(index.size)).all())
+def _in_order(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """A torch shape of one sample whose arrangement leaves the elements in the order in which the user has them."""
+    return (1, 1, *axes) if len(axes) == 2 else (1, *axes)
 
 
 def _require_finite(value: Tensor, name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from compiler.graph import Array, Recurrent
+from compiler.graph import GATES, Array, Recurrent
 from compiler.kernels.base import (
     Code,
     Family,
@@ -39,7 +39,6 @@ _STEPS = {
     ),
 }
 """A block of the new state, from what its gates X receive from the input and G from the state before."""
-GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 
 
 class Cell(Family):

@@ -11,25 +11,28 @@ from compiler.target import Target
 
 DIMS = ("planes", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yplane")
 
-_LOOP = """\
+
+def _loop(neutral: str, vector_step: str, step: str) -> str:
+    """C loop that collects a row at `p` in `a`: whole vectors in `m` first, then its lanes, then what is left."""
+    return f"""\
       long j = 0;
-      {vector} m = {neutral};
+      vf m = npas_splat({neutral});
       for (; j + VL <= width; j += VL) {{ const vf v = *(const vfu *)(p + j); {vector_step}; }}
       for (long l = 0; l < VL; l++) {{ const float v = m[l]; {step}; }}
       for (; j < width; j++) {{ const float v = p[j]; {step}; }}
 """
-_MAX = _LOOP.format(
-    vector="vf",
-    neutral="npas_splat(-__builtin_inff())",
-    vector_step="m = npas_select((v > m) | (v != v), v, m)",
-    step="a = v > a || v != v ? v : a",
-)
-_MIN = _MAX.replace("-__builtin_inff()", "__builtin_inff()").replace("v > ", "v < ")
-_SUM = _LOOP.format(vector="vf", neutral="npas_splat(0.0f)", vector_step="m += v", step="a += v")
 
+
+def _extreme(neutral: str, sign: str) -> str:
+    return _loop(neutral, f"m = npas_select((v {sign} m) | (v != v), v, m)", f"a = v {sign} a || v != v ? v : a")
+
+
+_LOWEST, _HIGHEST = "-__builtin_inff()", "__builtin_inff()"
+_MAX = _extreme(_LOWEST, ">")
+_SUM = _loop("0.0f", "m += v", "a += v")
 _REDUCTIONS = {
-    "max": ("-__builtin_inff()", _MAX, "a"),
-    "min": ("__builtin_inff()", _MIN, "a"),
+    "max": (_LOWEST, _MAX, "a"),
+    "min": (_HIGHEST, _extreme(_HIGHEST, "<"), "a"),
     "sum": ("0.0f", _SUM, "a"),
     "mean": ("0.0f", _SUM, "a / (float)width"),
 }

@@ -77,7 +77,8 @@ class _Removal:
             if root in frozen:
                 continue
             channels = self.graph.shape_of(tensors[0])[0]
-            live = self._needed(tensors, channels) & ~self._zero(tensors, channels)
+            members = frozenset(tensors)
+            live = self._needed(members, channels) & ~self._zero(members, channels)
             if not live.any():
                 live[0] = True
             if not live.all():
@@ -112,19 +113,19 @@ class _Removal:
             return node.inputs if node.op.groups > 1 else node.inputs[1:]
         return node.inputs if isinstance(node.op, ONE_TO_ONE) else ()
 
-    def _products(self, tensors: list[str]) -> Iterator[Array]:
+    def _products(self, tensors: frozenset[str]) -> Iterator[Array]:
         """Weights of the convolutions that read one of the tensors."""
         for node in self.graph.nodes:
             if isinstance(node.op, Conv) and node.op.groups == 1 and node.inputs[0] in tensors:
                 yield self.graph.constants[node.op.weight]
 
-    def _needed(self, tensors: list[str], channels: int) -> Flags:
+    def _needed(self, tensors: frozenset[str], channels: int) -> Flags:
         needed = np.zeros(channels, bool)
         for weight in self._products(tensors):
             needed |= (weight != 0).any((0, 2, 3))
         return needed
 
-    def _zero(self, tensors: list[str], channels: int) -> Flags:
+    def _zero(self, tensors: frozenset[str], channels: int) -> Flags:
         zero = np.ones(channels, bool)
         for node in (node for node in self.graph.nodes if node.name in tensors):
             op = node.op

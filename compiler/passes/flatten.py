@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-import numpy as np
-
-from compiler.graph import Conv, Gather, Graph, Linear
+from compiler.graph import Conv, Gather, Graph, Linear, counts_up
 
 
 def flatten_to_conv(graph: Graph) -> Graph:
@@ -19,9 +18,8 @@ def flatten_to_conv(graph: Graph) -> Graph:
         source = nodes.get(node.inputs[0])
         tensor = node.inputs[0]
         if source is not None and isinstance(source.op, Gather) and len(source.inputs) == 1:
-            index = graph.indices[source.op.index].reshape(-1)
-            size = int(np.prod(graph.shape_of(source.inputs[0])))
-            if index.size == size and bool((index == np.arange(size)).all()):
+            index = graph.indices[source.op.index]
+            if index.size == math.prod(graph.shape_of(source.inputs[0])) and counts_up(index):
                 tensor = source.inputs[0]
         channels, height, width = graph.shape_of(tensor)
         weight = constants[node.op.weight]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from compiler.graph import Activation, Gather, Graph, Indices, Node, Shape
+from compiler.graph import Activation, Gather, Graph, Indices, Node, Shape, counts_up
 
 
 def merge_gathers(graph: Graph) -> Graph:
@@ -33,7 +33,7 @@ def merge_gathers(graph: Graph) -> Graph:
             node = _merged(node, nodes, indices, shapes)
             assert isinstance(node.op, Gather)
             index = indices[node.op.index]
-            if len(node.inputs) == 1 and node.shape == shapes[node.inputs[0]] and _counts_up(index):
+            if len(node.inputs) == 1 and node.shape == shapes[node.inputs[0]] and counts_up(index):
                 renamed[node.name] = node.inputs[0]
                 continue
         nodes[node.name] = node
@@ -110,7 +110,3 @@ def _without_repeats(inputs: list[str], index: Indices, shapes: Mapping[str, Sha
             mine = (index >= starts[i]) & (index < starts[i + 1])
             result[mine] = index[mine] - starts[i] + places[name]
     return tuple(names), result
-
-
-def _counts_up(index: Indices) -> bool:
-    return bool((index.reshape(-1) == np.arange(index.size)).all())

@@ -8,19 +8,19 @@ from torch.fx import Node as FxNode
 
 from compiler.arrangement import arrange, positions
 from compiler.graph import Conv, Pair
-from compiler.translation import Capture, argument, handles, pair, shape_of
-from compiler.translations.images import as_image, from_image, image, image_size
+from compiler.translation import Capture, argument, handles, shape_of
+from compiler.translations.images import as_image, both_ways, from_image, image, image_size
 
 
 @handles("aten.conv2d.default", "aten.conv1d.default")
 def _conv(capture: Capture, node: FxNode) -> str:
-    stride, padding, dilation = (_pair(node, index, neutral) for index, neutral in ((3, 1), (4, 0), (5, 1)))
+    stride, padding, dilation = _parameters(node)
     return _convolve(capture, node, image(capture, node), stride, padding, dilation, int(argument(node, 6)))
 
 
 @handles("aten.conv2d.padding", "aten.conv1d.padding")
 def _conv_padding(capture: Capture, node: FxNode) -> str:
-    stride, dilation = (_pair(node, index, 1) for index in (3, 5))
+    stride, dilation = (both_ways(node, argument(node, index), 1) for index in (3, 5))
     kernel = _weight(capture, node).shape[2:]
     total = [d * (k - 1) if argument(node, 4) == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
     name, padding = image(capture, node), (total[0] // 2, total[1] // 2)
@@ -35,7 +35,7 @@ def _conv_padding(capture: Capture, node: FxNode) -> str:
 
 @handles("aten.convolution.default")
 def _convolution(capture: Capture, node: FxNode) -> str:
-    stride, padding, dilation = (_pair(node, index, neutral) for index, neutral in ((3, 1), (4, 0), (5, 1)))
+    stride, padding, dilation = _parameters(node)
     if argument(node, 6):
         return _transposed(capture, node, stride, padding, dilation, int(argument(node, 8)))
     return _convolve(capture, node, image(capture, node), stride, padding, dilation, int(argument(node, 8)))
@@ -43,14 +43,15 @@ def _convolution(capture: Capture, node: FxNode) -> str:
 
 @handles("aten.conv_transpose2d.input", "aten.conv_transpose1d.default")
 def _conv_transposed(capture: Capture, node: FxNode) -> str:
-    stride, padding, dilation = (_pair(node, index, neutral) for index, neutral in ((3, 1), (4, 0), (7, 1)))
+    stride, padding, dilation = _parameters(node, dilation=7)
     return _transposed(capture, node, stride, padding, dilation, int(argument(node, 6)))
 
 
-def _pair(node: FxNode, index: int, neutral: int) -> Pair:
-    """A parameter as (vertical, horizontal); that of a signal has `neutral` vertically."""
-    value = argument(node, index)
-    return (neutral, pair(value)[0]) if len(shape_of(node)) == 3 else pair(value)
+def _parameters(node: FxNode, stride: int = 3, padding: int = 4, dilation: int = 5) -> tuple[Pair, Pair, Pair]:
+    """Stride, padding and dilation, which are the arguments of these numbers."""
+    numbers = ((stride, 1), (padding, 0), (dilation, 1))
+    found = [both_ways(node, argument(node, index), neutral) for index, neutral in numbers]
+    return found[0], found[1], found[2]
 
 
 def _weight(capture: Capture, node: FxNode) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch.fx import Node as FxNode
 
-from compiler.graph import Shape
-from compiler.translation import Capture, argument, shape_of
+from compiler.graph import Pair, Shape
+from compiler.translation import Capture, argument, pair, shape_of
 
 
 def image(capture: Capture, node: FxNode, index: int = 0) -> str:
@@ -23,6 +25,11 @@ def image_size(capture: Capture, node: FxNode, index: int = 0) -> tuple[int, int
     if len(shape) not in (3, 4) or shape[0] != 1:
         raise capture.refusal(node, f"its input has shape {list(shape)}, not [N, C, H, W] or [N, C, T]")
     return (1, int(shape[2])) if len(shape) == 3 else (int(shape[2]), int(shape[3]))
+
+
+def both_ways(node: FxNode, value: Any, neutral: int) -> Pair:
+    """A parameter as (vertical, horizontal); that of a signal, which has one row, is `neutral` vertically."""
+    return (neutral, pair(value)[0]) if len(shape_of(node)) == 3 else pair(value)
 
 
 def as_image(shape: tuple[int, ...]) -> Shape:

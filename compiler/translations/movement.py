@@ -18,7 +18,6 @@ IN_PLACE = (
     "aten.contiguous.default",
     "aten.detach.default",
     "aten.dropout.default",
-    "aten.dropout2d.default",
     "aten.feature_dropout.default",
     "aten.alpha_dropout.default",
     "aten.lift_fresh_copy.default",

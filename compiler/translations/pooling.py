@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.fx import Node as FxNode
 
 from compiler.graph import GlobalPool, Op, Pair, Pool, TablePool
-from compiler.translation import Capture, Result, argument, handles, pair, shape_of
-from compiler.translations.images import as_image, from_image, image, image_size
+from compiler.translation import Capture, Result, argument, handles, shape_of
+from compiler.translations.images import as_image, both_ways, from_image, image, image_size
 
 Window = tuple[int, int, int]
 
@@ -16,7 +14,7 @@ Window = tuple[int, int, int]
 @handles("aten.max_pool2d.default", "aten.max_pool1d.default")
 def _max_pool(capture: Capture, node: FxNode) -> Result:
     kernel, stride, padding = _window(node)
-    dilation, ceil = _pair(node, argument(node, 4, 1), 1), bool(argument(node, 5, False))
+    dilation, ceil = both_ways(node, argument(node, 4, 1), 1), bool(argument(node, 5, False))
     if dilation == (1, 1) and not ceil:
         return _pool(capture, node, Pool("max", kernel, stride, padding))
     sizes, out = image_size(capture, node), as_image(shape_of(node))
@@ -66,16 +64,10 @@ def _pool(capture: Capture, node: FxNode, op: Op) -> str:
     return from_image(capture, node, pooled)
 
 
-def _pair(node: FxNode, value: Any, neutral: int) -> Pair:
-    """(vertical, horizontal) of a parameter; signals have one row."""
-    horizontal = pair(value)
-    return (neutral, horizontal[0]) if len(shape_of(node)) == 3 else horizontal
-
-
 def _window(node: FxNode) -> tuple[Pair, Pair, Pair]:
-    kernel = _pair(node, argument(node, 1), 1)
-    stride = _pair(node, argument(node, 2) or argument(node, 1), 1)
-    return kernel, stride, _pair(node, argument(node, 3, 0), 0)
+    kernel = both_ways(node, argument(node, 1), 1)
+    stride = both_ways(node, argument(node, 2) or argument(node, 1), 1)
+    return kernel, stride, both_ways(node, argument(node, 3, 0), 0)
 
 
 def _cut(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[Window, ...]:

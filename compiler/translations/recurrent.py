@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.fx import Node as FxNode
 
 from compiler.arrangement import arrange
-from compiler.graph import Conv, Embedding, Recurrent, Shape
+from compiler.graph import GATES, Conv, Embedding, Recurrent, Shape
 from compiler.translation import Capture, Result, argument, handles
 
-GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 MULTIPLE = 16
 """Gates have rows in multiples of this, so that each starts a vector on every target."""
 
@@ -50,8 +49,7 @@ def _layers(capture: Capture, node: FxNode, kind: str, states: list[Any]) -> tup
     directions = 2 if both else 1
     if len(weights) != a_layer * directions * layers:
         raise capture.refusal(node, "recurrent layers with projections are not supported")
-    if not batch_first:
-        capture.mixing.append(node)
+    capture.mixing.append(node)  # the last states have the batch as their second axis
 
     def tokens(found: Tensor) -> Tensor:
         sequence = found[0] if batch_first else found[:, 0]

@@ -10,7 +10,7 @@ from benchmarks.errors import ResultsMissing
 from benchmarks.kernels import with_ratios
 from benchmarks.layers import LAYERS
 from benchmarks.plots import network_times, speedup_by_rate
-from benchmarks.readme import dense_table, network_table, sparse_table
+from benchmarks.readme import dense_table, network_table, reach_table, sparse_table
 from benchmarks.tables import read_table, write_table
 from benchmarks.zoo import ZOO
 
@@ -124,3 +124,11 @@ def test_pictures(kernels, networks):
     assert list(lines.lines[0].get_ydata()) == pytest.approx([6])
     (bars,) = network_times(networks).axes
     assert [patch.get_height() for patch in bars.patches] == pytest.approx([1, 0.8, 0.25])
+
+
+def test_readme_table_of_the_zoo():
+    rows = [
+        {"network": "unet", "runtime": "onnxruntime", "measured_ms": 30.0, "speedup": 1.0},
+        {"network": "unet", "runtime": "npas", "measured_ms": 12.0, "speedup": 2.5, "arena_bytes": 5e6},
+    ]
+    assert "| U-Net, transposed | 30 | **12** (2.50x) | 5 |" in reach_table(pd.DataFrame(rows))

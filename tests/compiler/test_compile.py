@@ -300,6 +300,7 @@ class Mixing(nn.Module):
     def __init__(self, form: str) -> None:
         super().__init__()
         self.form = form
+        self.layer = nn.GRU(64, 5, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         match self.form:
@@ -309,11 +310,13 @@ class Mixing(nn.Module):
                 return x.flatten(1).T
             case "squeezed":
                 return x.mean((2, 3)).squeeze()
+            case "last states":
+                return self.layer(x.flatten(2))[1]
             case _:
                 return x.flatten(1) @ x.flatten(1).T
 
 
-@pytest.mark.parametrize("form", ["mean of the batch", "transposed", "squeezed", "product"])
+@pytest.mark.parametrize("form", ["mean of the batch", "transposed", "squeezed", "product", "last states"])
 def test_networks_whose_samples_mix_are_refused_by_name(form: str) -> None:
     with pytest.raises(MixedSamples, match="one sample at a time"):
         compile_model(Mixing(form), torch.randn(1, 3, 8, 8))
@@ -322,3 +325,24 @@ def test_networks_whose_samples_mix_are_refused_by_name(form: str) -> None:
 def test_unsupported_operators_are_refused_with_node_module_and_list() -> None:
     with pytest.raises(UnsupportedOperator, match=r"sort.*inner\.1.*Supported: .*conv2d.*hardswish"):
         compile_model(Sorted(), torch.randn(1, 3, 8, 8))
+
+
+def test_nan_on_random_inputs_does_not_pass_for_mixed_samples() -> None:
+    class Logarithm(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(x.shape[0], -1).log()
+
+    x = torch.rand(2, 3, 4) + 0.5
+    compiled = compile_model(Logarithm(), x)
+    assert torch.allclose(compiled(x), x.flatten(1).log(), atol=1e-6)
+
+
+def test_whole_numbers_that_floats_cannot_hold_are_refused() -> None:
+    compiled = compile_model(nn.Embedding(3, 4), torch.zeros(1, 2, dtype=torch.int64))
+    with pytest.raises(InputMismatch, match="16777217"):
+        compiled(torch.tensor([[0, 2**24 + 1]]))
+
+
+def test_kernels_that_their_spec_does_not_describe_are_not_compiled_alone() -> None:
+    with pytest.raises(UnsupportedOperator, match="gather kernels"):
+        compile_specs([KernelSpec("gather", 4, 4, 3, 3)])
