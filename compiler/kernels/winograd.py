@@ -43,8 +43,8 @@ TILE = 4
 PLANES = 36
 CACHE_BYTES = 600_000
 """What U and M of a chunk may take of the second-level cache."""
-MOST_BYTES = 8_000_000
-"""What U and M of all tiles may take of the third-level cache."""
+MOST_BYTES = 6_000_000
+"""What U and M of a chunk may take of the third-level cache, where products are taken plane by plane."""
 INPUT_CYCLES = 150.0
 """Transforming one tile of one channel block."""
 OUTPUT_CYCLES = 120.0
@@ -230,15 +230,16 @@ def _passes(spec: KernelSpec, target: Target, vectors: int, cols: int, tiles: in
     """Filter blocks a group, and tiles a chunk.
 
     Block by block, a chunk has as many whole tiles of the product as the cache holds, in chunks of equal size. Weights
-    that do not stay in the cache are then read once a chunk: they can instead be read once in all, plane by plane, if
-    U and M of all tiles may leave it for the next one.
+    that do not stay in the cache are then read once a chunk: plane by plane, chunks may be as large as the next cache,
+    so that weights are read a few times or once.
     """
     products = -(-tiles // cols)
-    chunk = split(products, max(1, CACHE_BYTES // (_tile_bytes(spec, vectors, target) * cols)))[0] * cols
-    yield 1, chunk
-    group = -(-spec.out_channels // (vectors * target.vector))
-    if chunk < tiles and _tile_bytes(spec, vectors * group, target) * products * cols <= MOST_BYTES:
-        yield group, products * cols
+    all_blocks = -(-spec.out_channels // (vectors * target.vector))
+    for group, most in ((1, CACHE_BYTES), (all_blocks, MOST_BYTES)):
+        chunk = split(products, max(1, most // (_tile_bytes(spec, vectors * group, target) * cols)))[0] * cols
+        yield group, chunk
+        if chunk >= tiles:
+            return
 
 
 _TRANSFORMS = """
