@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
@@ -31,8 +32,8 @@ def pareto(contents: Contents) -> bytes:
         ("found, within budget", "#b9d8cc", [w for w in contents.winners if w.within_budget and w.name not in front]),
         ("found, over budget when measured", "white", [w for w in contents.winners if not w.within_budget]),
     )
-    for label, face, winners in groups:
-        _points(axes, winners, face, label)
+    for height, (label, face, winners) in enumerate(groups):
+        _points(axes, winners, face, label, zorder=3 + (len(groups) - height) / 10)
     axes.plot(dense.measured_ms, dense.test_accuracy, "*", ms=15, color=_DENSE, label="dense, compiled by npas")
     axes.plot(
         [w.onnxruntime_ms for w in contents.winners],
@@ -45,8 +46,22 @@ def pareto(contents: Contents) -> bytes:
     axes.set_xlabel("measured latency, ms (batch 1, one thread)")
     axes.set_ylabel("test accuracy, %")
     axes.set_xlim(left=0)
+    for names, at in joined_names(contents.winners, apart=axes.get_xlim()[1] / 30):
+        axes.annotate(names, at, (5, 5), textcoords="offset points", fontsize=8)
     axes.legend(fontsize=8, loc="lower right")
     return _png(figure)
+
+
+def joined_names(winners: Sequence[Metrics], apart: float) -> list[tuple[str, tuple[float, float]]]:
+    """Names of winners and where they stand; those of one accuracy and less than `apart` ms away share a place."""
+    places: list[tuple[list[str], tuple[float, float]]] = []
+    for winner in sorted(winners, key=lambda one: (one.test_accuracy, one.measured_ms)):
+        at = (winner.measured_ms, winner.test_accuracy)
+        if places and places[-1][1][1] == at[1] and at[0] - places[-1][1][0] < apart:
+            places[-1] = ([*places[-1][0], winner.name], at)
+        else:
+            places.append(([winner.name], at))
+    return [(", ".join(names), at) for names, at in places]
 
 
 def progress(contents: Contents) -> bytes:
@@ -92,7 +107,7 @@ def prediction(contents: Contents) -> bytes:
     return _png(figure)
 
 
-def _points(axes: Axes, winners: list[Metrics], face: str, label: str) -> None:
+def _points(axes: Axes, winners: list[Metrics], face: str, label: str, zorder: float) -> None:
     if not winners:
         return
     axes.plot(
@@ -103,12 +118,8 @@ def _points(axes: Axes, winners: list[Metrics], face: str, label: str) -> None:
         mec=_OURS,
         mfc=face,
         label=label,
-        zorder=3,
+        zorder=zorder,
     )
-    for winner in winners:
-        axes.annotate(
-            winner.name, (winner.measured_ms, winner.test_accuracy), (5, 5), textcoords="offset points", fontsize=8
-        )
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

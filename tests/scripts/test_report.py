@@ -1,6 +1,7 @@
 import base64
 import importlib.util
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from scripts import report
 from scripts.errors import RecordCorrupt
 from scripts.metrics import Metrics
 from scripts.report.contents import Contents
+from scripts.report.figures import joined_names
 from scripts.report.sites import site_rows
 from scripts.report.statements import next_steps, shortfalls, summary
 
@@ -53,6 +55,15 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def test_names_in_the_picture_do_not_cover_one_another():
+    first, second, third, *_ = (replace(made.WINNERS[0], name=name) for name in ("1", "2", "3", "4"))
+    close = [replace(first, measured_ms=0.1), replace(second, measured_ms=0.101), replace(third, measured_ms=0.3)]
+    accuracy = first.test_accuracy
+    assert joined_names(close, apart=0.01) == [("1, 2", (0.101, accuracy)), ("3", (0.3, accuracy))]
+    apart = [close[0], replace(close[1], test_accuracy=accuracy - 1)]
+    assert [names for names, _ in joined_names(apart, apart=0.01)] == ["2", "1"]
 
 
 def test_metrics_are_read_as_written(tmp_path):
