@@ -123,6 +123,16 @@ def reach_bars(table: pd.DataFrame) -> list[Bar]:
     return bars
 
 
+def thread_bars(table: pd.DataFrame) -> list[Bar]:
+    """The bars on dense networks on two threads."""
+    wanted = (("resnet50", 1.8), ("mobilenet_v2", 1.6), ("cifar_resnet20", 1.0))
+    two = table[table["threads"] == 2].set_index("network")["speedup"]
+    return [
+        Bar(f"{network} on two threads", "x one thread", required, float(two.get(network, math.nan)))
+        for network, required in wanted
+    ]
+
+
 def _ours(table: pd.DataFrame, scheme: str, rates: Sequence[float] = (1.0,)) -> pd.DataFrame:
     return table[(table["runtime"] == OURS) & (table["scheme"] == scheme) & table["rate"].isin(rates)]
 
@@ -164,12 +174,14 @@ def all_bars(folder: Path) -> list[Bar]:
         ResultsMissing: if there is none.
     """
     bars: list[Bar] = []
-    for name, of in (("kernels", kernel_bars), ("networks", network_bars), ("reach", reach_bars)):
+    parts = (("kernels", kernel_bars), ("networks", network_bars), ("reach", reach_bars), ("threads", thread_bars))
+    for name, of in parts:
         path = folder / f"{name}.csv"
         if path.exists():
             bars += of(read_table(path)[0])
     if not bars:
-        raise ResultsMissing(f"{folder} has none of kernels.csv, networks.csv and reach.csv; measure them first")
+        names = ", ".join(f"{name}.csv" for name, _ in parts)
+        raise ResultsMissing(f"{folder} has none of {names}; measure them first")
     return bars
 
 

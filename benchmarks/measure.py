@@ -1,4 +1,4 @@
-"""Competitors timed side by side on one pinned core, and what follows from their times."""
+"""Competitors timed side by side, usually on one pinned core, and what follows from their times."""
 
 from __future__ import annotations
 
@@ -59,13 +59,19 @@ class Times:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """This thread, and all that are started meanwhile, on one core; torch with one thread; no garbage collection."""
+    """This thread, and all that are started meanwhile, on one core, and `quiet`."""
+    with quiet(), pinned():
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Torch with one thread; no garbage collection."""
     threads, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(1)
     try:
-        with pinned():
-            gc.disable()
-            yield
+        gc.disable()
+        yield
     finally:
         if collecting:
             gc.enable()

@@ -24,7 +24,7 @@ from compiler.listing import Listing
 from compiler.runtime import Program, Signature, aligned
 from compiler.target import Target
 
-FORMAT = 2
+FORMAT = 3
 FILES = ("kernels.c", "libmodel.so", "constants.safetensors")
 
 
@@ -70,6 +70,7 @@ def read(folder: Path) -> tuple[Program, Listing]:
         tuple(fields["types"]),
         fields["arena"],
         fields["kernels"],
+        fields["threads"],
     )
     rows = tuple(content["kernels"])
     listing = Listing(content["command"], content["compiler"], rows, source, content["live_bytes"])

@@ -38,6 +38,9 @@ from compiler.target import Target, find_target
 from compiler.toolchain import build_library, compiler_version, find_compiler
 from compiler.tune import Records, tune_kernels
 
+MOST_THREADS = 64
+"""More would hardly find work, and meet slowly."""
+
 
 def compile_model(
     model: nn.Module,
@@ -56,7 +59,9 @@ def compile_model(
         device: name of a target (`local`, `x86_avx2`, `aarch64_neon`, ...), or a target. For a processor of another
             family a cross compiler is needed, see `find_compiler`; such a network can be saved and be built as a
             program, but neither called nor timed here.
-        threads: threads that share the work of a kernel; only 1 so far.
+        threads: threads that share the work of a kernel, at most 64. Kernels of less than about 4 microseconds stay on
+            one; `kernels["threads"]` shows it. The results have the same bits for any number (but `tune` may choose
+            other kernels for another number). More than there are cores work, slowly.
         tune: time a few schedules of every kernel inside this network, and use the fastest. What was found is kept in
             the cache, so that only kernels never seen before cost time.
         passes: rewrites of the graph. `passes.WIDTH_KEEPING` leaves channels in place that the weights make dead, so
@@ -80,8 +85,8 @@ def compile_graph(
 ) -> CompiledModel:
     """Compile a graph on which the passes have run; see `compile_model`."""
     target = find_target(device)
-    if threads != 1:
-        raise UnsupportedThreads(f"{threads} threads were asked for; generated code runs on one: pass threads=1")
+    if not 1 <= threads <= MOST_THREADS:
+        raise UnsupportedThreads(f"{threads} threads were asked for; pass a number from 1 to {MOST_THREADS}")
     if tune:
         require_here(target)
         records = Records(target)
@@ -95,7 +100,7 @@ def build(plan: Plan, spec_index: Mapping[int, int] | None = None) -> CompiledMo
     target = plan.target
     codes, head, main = kernel_codes(plan), header(target), driver(plan)
     library = build_library([head + code.shared + code.source for code in codes], head + main, target)
-    signature = Signature(plan.inputs, plan.outputs, plan.types, plan.arena, len(plan.steps))
+    signature = Signature(plan.inputs, plan.outputs, plan.types, plan.arena, len(plan.steps), plan.threads)
     rows = tuple(_row(step, (spec_index or {}).get(index, -1)) for index, step in enumerate(plan.steps))
     shared = dict.fromkeys(code.shared for code in codes)
     source = "\n".join([head, *shared, *(code.source for code in codes), main])
@@ -121,7 +126,11 @@ def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", s
     """One network that holds exactly the given kernels, in their order, with random weights.
 
     Every kernel's inputs are written just before it, as by a predecessor. `kernels["spec_index"]` tells which row
-    is which of `specs`, and is -1 for what was added around them.
+    is which of `specs`, and is -1 for what was added around them. Specs with several threads are those that a network
+    compiled for as many has.
+
+    Raises:
+        UnsupportedThreads: if a spec asks for more threads than its work is worth, or has pieces for.
     """
     generator = torch.Generator().manual_seed(seed)
     inputs: dict[str, Shape] = {}
@@ -147,9 +156,16 @@ def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", s
     outputs = outputs or [nodes[-1].name]
     shapes = {node.name: node.shape for node in nodes}
     graph = Graph(inputs, tuple(nodes), tuple(outputs), tuple(shapes[name] for name in outputs), weights)
-    plan = make_plan(graph, find_target(device), layouts=layouts)
+    threads = max((spec.threads for spec in specs), default=1)
+    plan = make_plan(graph, find_target(device), threads, layouts=layouts)
     wanted = {_layer_of(spec, index): index for index, spec in enumerate(specs)}
     rows = {at: wanted[key] for at, step in enumerate(plan.steps) if (key := (step.spec.op, step.layer)) in wanted}
+    for at, index in rows.items():
+        found, asked = plan.steps[at].spec.threads, specs[index].threads
+        if found != asked:
+            raise UnsupportedThreads(
+                f"{specs[index]} asks for {asked} threads; on a network of {threads} it gets {found}: ask for {found}"
+            )
     return build(plan, rows)
 
 

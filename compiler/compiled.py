@@ -35,6 +35,7 @@ class CompiledModel:
         Raises:
             InputMismatch: on another number, shape, type or device of inputs.
             CannotRunHere: if it was compiled for another processor.
+            ThreadsUnavailable: if the system refuses to start the network's threads.
         """
         signature = self.program.signature
         arrays = check_inputs(inputs, signature)
@@ -46,10 +47,13 @@ class CompiledModel:
         return results[0] if len(results) == 1 else results
 
     def time(self, seconds: float = 0.5, min_runs: int = 30) -> Timing:
-        """Time the network on random inputs at batch 1, on one pinned thread, for `seconds` and at least `min_runs`.
+        """Time the network on random inputs at batch 1 for `seconds` and at least `min_runs`.
+
+        One thread is pinned to a processor; several are placed by the system.
 
         Raises:
             CannotRunHere: if it was compiled for another processor.
+            ThreadsUnavailable: if the system refuses to start the network's threads.
         """
         self._timing = time_program(self.program, seconds, min_runs)
         return self._timing

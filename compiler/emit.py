@@ -12,6 +12,7 @@ from compiler.kernels.base import ALIGNMENT, FAMILIES, Code, signature
 from compiler.layout import Buffer
 from compiler.plan import Plan, Step, scratch_name
 from compiler.runtime import aligned
+from compiler.team import team
 
 _PRELUDE = """
 static uint64_t npas_now(void)
@@ -21,25 +22,32 @@ static uint64_t npas_now(void)
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void npas_halo(float *x, long blocks, long height, long row, long top, long side)
+static void npas_halo(float *start, long blocks, long height, long row, long top, long side,
+  long blocks_shared, long part, long parts)
 {
-  for (long b = 0; b < blocks; b++, x += (height + 2 * top) * row) {
-    memset(x, 0, sizeof(float) * (top * row + side));
-    for (long i = 0; i + 1 < height; i++)
+  const npas_range whole = blocks_shared ? npas_part(blocks, part, parts) : (npas_range){ 0, blocks };
+  const npas_range rows = blocks_shared ? (npas_range){ 0, height } : npas_part(height, part, parts);
+  for (long b = whole.from; b < whole.to; b++) {
+    float *x = start + b * (height + 2 * top) * row;
+    if (rows.from == 0) memset(x, 0, sizeof(float) * (top * row + side));
+    for (long i = rows.from; i < rows.to && i + 1 < height; i++)
       memset(x + (top + i + 1) * row - side, 0, sizeof(float) * 2 * side);
-    memset(x + (top + height) * row - side, 0, sizeof(float) * (top * row + side));
+    if (rows.to == height) memset(x + (top + height) * row - side, 0, sizeof(float) * (top * row + side));
   }
 }
 
-static void npas_halo_of_planes(float *x, long planes, long plane, long height, long width, long row, long top,
-  long side, long columns)
+static void npas_halo_of_planes(float *start, long planes, long plane, long height, long width, long row, long top,
+  long side, long columns, long blocks_shared, long part, long parts)
 {
-  for (long p = 0; p < planes; p++, x += plane) {
+  const npas_range whole = blocks_shared ? npas_part(planes, part, parts) : (npas_range){ 0, planes };
+  const npas_range rows = blocks_shared ? (npas_range){ 0, height } : npas_part(height, part, parts);
+  for (long p = whole.from; p < whole.to; p++) {
+    float *x = start + p * plane;
     const long first = top * row + side, last = first + (height - 1) * row + width;
-    memset(x, 0, sizeof(float) * first);
-    if (columns) for (long i = 0; i + 1 < height; i++)
+    if (rows.from == 0) memset(x, 0, sizeof(float) * first);
+    if (columns) for (long i = rows.from; i < rows.to && i + 1 < height; i++)
       for (long j = width; j < row; j++) x[first + i * row + j] = 0.0f;
-    memset(x + last, 0, sizeof(float) * (top * row + row - width));
+    if (rows.to == height) memset(x + last, 0, sizeof(float) * (top * row + row - width));
   }
 }
 """
@@ -70,13 +78,14 @@ def constants(plan: Plan) -> npt.NDArray[np.uint8]:
 
 
 def driver(plan: Plan) -> str:
-    """C text of `npas_run(in, out, arena, constants, stamps)`.
+    """C text of `npas_run(in, out, arena, constants, stamps)`, which runs on the thread that calls it.
 
-    `stamps` receives the time in nanoseconds before the first and after every kernel, unless it is null.
+    `stamps` receives the time in nanoseconds before the first and after every kernel, unless it is null. Where kernels
+    are shared, there is also `npas_run_shared(in, out, arena, constants, stamps, team)`; see `compiler.team`.
     """
     offsets = constant_offsets(plan)
     declared = "".join(f"{signature(code.name)};\n" for code in kernel_codes(plan))
-    guarded = sanitizer.enabled() and not plan.target.is_foreign
+    guarded = sanitizer.enabled() and not plan.target.is_foreign and plan.threads == 1
     tables, calls = guards.DECLARATIONS if guarded else "", ""
     begun: set[str] = set()
     for index, (step, at) in enumerate(zip(plan.steps, offsets[:-1], strict=True)):
@@ -85,39 +94,82 @@ def driver(plan: Plan) -> str:
         calls += _call(plan, step, index, at, first=step.writes not in begun)
         begun.add(step.writes)
     calls += guards.open_all(plan, offsets) if guarded else ""
-    return f"""{declared}{_PRELUDE}
-{tables}
+    calls = f"  if (stamps) stamps[0] = npas_now();\n{calls}"
+    if plan.threads > 1:
+        meetings = sum(_meets(plan, index) for index in range(len(plan.steps)))
+        return f"{declared}{_PRELUDE}{tables}{team(plan.threads, meetings)}{_SHARED.format(calls=calls)}"
+    return f"{declared}{_PRELUDE}{tables}{_ALONE.format(calls=calls)}"
+
+
+_RUN = """
 __attribute__((visibility("default")))
 void npas_run(const float *const *in, float *const *out, char *arena, const char *constants, uint64_t *stamps)
-{{
-  if (stamps) stamps[0] = npas_now();
-{calls}}}
+"""
+_ALONE = f"""{_RUN}{{{{
+{{calls}}}}}}
+"""
+_SHARED = f"""
+static void npas_work(const npas_job *job, npas_team *team, long me, uint64_t met)
+{{{{
+  const float *const *in = job->in;
+  float *const *out = job->out;
+  char *arena = job->arena;
+  const char *constants = job->constants;
+  uint64_t *stamps = me ? 0 : job->stamps;
+  const long all = team ? npas_threads : 1;
+{{calls}}}}}}
+{_RUN}{{{{
+  const npas_job job = {{{{ in, out, arena, constants, stamps, 0 }}}};
+  npas_work(&job, 0, 0, 0);
+}}}}
 """
 
 
+def _meets(plan: Plan, index: int) -> bool:
+    """Whether threads meet after a step: it was shared, or the next one is."""
+    return any(step.spec.threads > 1 for step in plan.steps[index : index + 2])
+
+
 def _call(plan: Plan, step: Step, index: int, constants_at: int, *, first: bool) -> str:
-    """The call of a step; the first that writes a tensor is preceded by what makes the tensor's halo zero."""
+    """The statements of one step: those who share it run the kernel, each its part.
+
+    The first step that writes a tensor is preceded by what makes the tensor's halo zero.
+    """
 
     def address(name: str) -> str:
         return f"(float *)(arena + {plan.offsets[name]})" if name in plan.offsets else name
 
-    text = ""
+    threads = step.spec.threads
+    part, parts = ("me", f"(all < {threads} ? all : {threads})") if threads > 1 else ("0", "1")
+    lines = []
     buffer = plan.buffers.get(step.writes)
     if buffer is not None and buffer.halo != (0, 0) and first:
-        text += f"  {_clear_halo(buffer, step, address(step.writes))}\n"
+        lines.append(_clear_halo(buffer, step, address(step.writes), f"{part}, {parts}"))
     residual = address(step.reads[1]) if len(step.reads) > 1 else "0"
-    scratch = f"arena + {plan.offsets[scratch_name(index)]}" if step.scratch else "0"
+    scratch = "0"
+    if step.scratch:
+        scratch = f"arena + {plan.offsets[scratch_name(index, plan.threads)]} + {part} * {plan.private}"
     source = address(step.reads[0]) if step.reads else "0"
     pointers = f"{source}, {address(step.writes)}, {residual}"
-    text += f"  {step.code.name}({pointers}, constants + {constants_at}, d{index}, {scratch});  /* {step.layer} */\n"
-    return f"{text}  if (stamps) stamps[{index + 1}] = npas_now();\n"
+    data = f"constants + {constants_at}, d{index}, {scratch}"
+    lines.append(f"{step.code.name}({pointers}, {data}, {part}, {parts});  /* {step.layer} */")
+    if threads < plan.threads:
+        lines = [f"if (me < {threads}) {{", *(f"  {line}" for line in lines), "}"]
+    if _meets(plan, index):
+        lines.append("npas_meet(team, &met);")
+    lines.append(f"if (stamps) stamps[{index + 1}] = npas_now();")
+    return "".join(f"  {line}\n" for line in lines)
 
 
-def _clear_halo(buffer: Buffer, step: Step, address: str) -> str:
-    """The call that makes the halo of a step's output zero, but for what the step itself clears."""
+def _clear_halo(buffer: Buffer, step: Step, address: str, part: str) -> str:
+    """The call that makes the halo of a step's output zero, but for what the step itself clears.
+
+    Threads share it as they share the step, so that each clears what lies beside what it writes.
+    """
+    part = f"{int(step.schedule.blocks_shared or step.schedule.blocks_outside)}, {part}"
     top, side = buffer.halo[0], buffer.halo[1] * buffer.lanes
     if not buffer.planar:
-        return f"npas_halo({address}, {buffer.blocks}, {buffer.height}, {buffer.row}, {top}, {side});"
+        return f"npas_halo({address}, {buffer.blocks}, {buffer.height}, {buffer.row}, {top}, {side}, {part});"
     columns = int(not FAMILIES[step.schedule.family].clears_columns)
     size = f"{buffer.height}, {buffer.width}, {buffer.row}"
-    return f"npas_halo_of_planes({address}, {buffer.blocks}, {buffer.plane}, {size}, {top}, {side}, {columns});"
+    return f"npas_halo_of_planes({address}, {buffer.blocks}, {buffer.plane}, {size}, {top}, {side}, {columns}, {part});"

@@ -39,6 +39,10 @@ class UnsupportedThreads(CompilerError):
     """A number of threads was asked for that generated code cannot use."""
 
 
+class ThreadsUnavailable(CompilerError):
+    """The system refused to start the threads of a compiled network."""
+
+
 class CompilerMissing(CompilerError):
     """No C compiler could be found."""
 

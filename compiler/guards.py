@@ -22,7 +22,7 @@ def open_only(plan: Plan, index: int, constant_offsets: Sequence[int]) -> str:
     tensors = dict.fromkeys(name for name in (*step.reads, step.writes) if name in plan.offsets)
     regions = [("arena", plan.offsets[name], 4 * plan.buffers[name].size) for name in tensors]
     if step.scratch:
-        regions.append(("arena", plan.offsets[scratch_name(index)], step.scratch))
+        regions.append(("arena", plan.offsets[scratch_name(index, plan.threads)], step.scratch))
     regions.append(("constants", constant_offsets[index], len(step.constants)))
     closed = [("arena", 0, plan.arena), ("constants", 0, constant_offsets[-1])]
     return _calls("poison", closed) + _calls("unpoison", regions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,11 +14,12 @@ from compiler.kernels import FAMILIES, Code, Operands, Schedule
 from compiler.layout import Buffer
 from compiler.memory import Lifetime, largest_live_set, plan_memory
 from compiler.ordering import Call, sequence, user_input, user_output
-from compiler.select import schedule
+from compiler.select import schedule, shared
 from compiler.sharing import share_buffers
 from compiler.spec import KernelSpec
 from compiler.spec_of import spec_of
 from compiler.target import Target
+from compiler.team import APART
 
 Choose = Callable[[KernelSpec, Target], Schedule]
 MOVES = frozenset({"pack", "unpack", "convert"})
@@ -35,7 +36,7 @@ class Step:
         dims, constants: its data.
         reads: tensors or user inputs, the residual second.
         writes: tensor or user output.
-        scratch: bytes of working memory.
+        scratch: bytes of working memory, of each thread.
     """
 
     layer: str
@@ -58,7 +59,8 @@ class Plan:
         types: type of each input's elements.
         steps: kernels in execution order.
         buffers: layout of each tensor in the arena.
-        offsets: byte offset there of each tensor, and of each step's working memory.
+        offsets: byte offset there of each tensor, and of working memory: see `scratch_name`.
+        private: bytes from the working memory of one thread to that of the next.
         arena: bytes of the arena.
         live: bytes of the largest set of tensors alive together, working memory of kernels apart.
     """
@@ -70,13 +72,23 @@ class Plan:
     steps: tuple[Step, ...]
     buffers: dict[str, Buffer]
     offsets: dict[str, int]
+    private: int
     arena: int
     live: int
 
+    @property
+    def threads(self) -> int:
+        """The most threads that share a kernel."""
+        return _threads(self.steps)
 
-def scratch_name(step: int) -> str:
-    """Name of a step's working memory among the plan's offsets."""
-    return f"scratch[{step}]"
+
+def scratch_name(step: int, threads: int) -> str:
+    """Name of a step's working memory among the plan's offsets.
+
+    One thread takes what is free at the moment. Each of several has its own for the whole run: what it has written
+    before is in its own cache, and what another has written would have to come from there.
+    """
+    return "scratch" if threads > 1 else f"scratch[{step}]"
 
 
 def make_plan(
@@ -89,14 +101,16 @@ def make_plan(
     """Choose layouts, a kernel and buffers for every node of `graph`, after all passes.
 
     Args:
+        threads: threads that may share the work of a kernel, where it is worth it.
         choose: the schedule of a spec on a target.
         layouts: of what each node reads and writes; by default those that cost least.
 
     Raises:
         UnsupportedOperator: if a node has no kernel.
     """
-    calls = [call for node in graph.nodes for call in _calls(node, graph, threads, layouts)]
-    ordered = sequence(calls, graph.inputs, graph.outputs, target, free=layouts is None)
+    calls = [call for node in graph.nodes for call in _calls(node, graph, layouts)]
+    alone = sequence(calls, graph.inputs, graph.outputs, target, free=layouts is None)
+    ordered = [replace(call, spec=shared(call.spec, threads, target)) for call in alone]
     sharing = share_buffers(ordered, graph, make_buffers(ordered, target))
     buffers = dict(sharing.buffers)
     outside = {user_input(index): Buffer(*shape, lanes=1) for index, shape in enumerate(graph.inputs.values())}
@@ -105,6 +119,8 @@ def make_plan(
     planner = _Planner(graph, nodes, buffers | outside, target, choose)
     steps = tuple(planner.step(call) for call in sharing.calls)
     lives: dict[str, Lifetime] = {}
+    threads = _threads(steps)
+    private = -(-max((step.scratch for step in steps), default=0) // APART) * APART
     for index, step in enumerate(steps):
         for name in (step.writes, *step.reads):
             if name in buffers:
@@ -112,7 +128,8 @@ def make_plan(
                 first = lives[holder].first if holder in lives else index
                 lives[holder] = Lifetime(4 * buffers[holder].size, first, index)
         if step.scratch:
-            lives[scratch_name(index)] = Lifetime(step.scratch, index, index)
+            one = Lifetime(step.scratch, index, index)
+            lives[scratch_name(index, threads)] = Lifetime(threads * private, 0, len(steps)) if threads > 1 else one
     held, arena = plan_memory(lives)
     places = {name: sharing.place(name) for name in buffers}
     offsets = held | {name: held[holder] + 4 * floats for name, (holder, floats) in places.items() if holder in held}
@@ -124,17 +141,22 @@ def make_plan(
         steps,
         buffers,
         offsets,
+        private,
         arena,
         largest_live_set({name: life for name, life in lives.items() if name in buffers}),
     )
 
 
-def _calls(node: Node, graph: Graph, threads: int, layouts: Mapping[str, tuple[str, str]] | None) -> Iterator[Call]:
+def _threads(steps: Sequence[Step]) -> int:
+    return max((step.spec.threads for step in steps), default=1)
+
+
+def _calls(node: Node, graph: Graph, layouts: Mapping[str, tuple[str, str]] | None) -> Iterator[Call]:
     """The call that computes a node; a movement of several tensors is one call each."""
     layer = node.path or node.name
     movements = [(name,) for name in node.inputs] if isinstance(node.op, Gather) else [node.inputs]
     for source, inputs in enumerate(movements):
-        spec = replace(spec_of(node, graph, source), threads=threads)
+        spec = spec_of(node, graph, source)
         if layouts is not None:
             reads, writes = layouts[node.name]
             spec = replace(spec, reads=reads, writes=writes)

@@ -6,8 +6,9 @@ import ctypes
 import os
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from compiler import sanitizer
-from compiler.errors import CannotRunHere, InputMismatch
+from compiler.errors import CannotRunHere, InputMismatch, ThreadsUnavailable
 from compiler.target import Target, local_target
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +29,7 @@ LARGEST_INTEGER = 2**24
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one network on one pinned thread.
+    """Times of one network, on one pinned thread or on a team that the system places.
 
     Attributes:
         total_ms: [runs], whole network, without time stamps between kernels.
@@ -60,17 +61,23 @@ class Timing:
 
 @dataclass(frozen=True)
 class Signature:
-    """Shapes of the user's arrays without the batch dimension, types of the inputs, and what the driver needs."""
+    """Shapes of the user's arrays without the batch dimension, types of the inputs, and what the driver needs.
+
+    `threads` is the most that share a kernel; with one there is no team.
+    """
 
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[int, ...], ...]
     types: tuple[str, ...]
     arena: int
     kernels: int
+    threads: int = 1
 
 
 class Program:
-    """A driver with its constants and its arena, loaded if it is for this processor. One run at a time.
+    """A driver with its constants, arena and team of threads, loaded if it is for this processor. One run at a time.
+
+    The team starts at the first run, sleeps when it is not needed, and ends with the program.
 
     Raises:
         CannotRunHere: if the system refuses to load the library.
@@ -82,7 +89,15 @@ class Program:
         self.target = target
         self.constants = constants if constants.ctypes.data % ALIGNMENT == 0 else _aligned_copy(constants)
         self._arena = aligned(signature.arena)
-        self._run: Any = _load(library) if target.runs_here else None
+        self._run: Any = None
+        self._team: tuple[int, ...] = ()
+        if target.runs_here:
+            loaded = _load(library)
+            shared = signature.threads > 1
+            self._run = loaded.npas_run_shared if shared else loaded.npas_run
+            self._run.restype = ctypes.c_int if shared else None
+            self._run.argtypes = [ctypes.c_void_p] * (6 if shared else 5)
+            self._team = (_new_team(self, loaded),) if shared else ()
 
     def run(
         self,
@@ -90,7 +105,11 @@ class Program:
         outputs: Sequence[npt.NDArray[np.float32]],
         stamps: npt.NDArray[np.uint64] | None = None,
     ) -> None:
-        """Run on one image: contiguous float32 arrays of the signature's shapes."""
+        """Run on one image: contiguous float32 arrays of the signature's shapes.
+
+        Raises:
+            ThreadsUnavailable: if the system refuses to start the team.
+        """
         call = self.bind(inputs, outputs, stamps)
         call()
 
@@ -111,10 +130,15 @@ class Program:
         outs = (ctypes.c_void_p * len(outputs))(*(array.ctypes.data for array in outputs))
         arena, constants = self._arena.ctypes.data, self.constants.ctypes.data
         times = None if stamps is None else stamps.ctypes.data
-        run = self._run
+        run, team, threads = self._run, self._team, self.signature.threads
 
         def call() -> None:
-            run(ins, outs, arena, constants, times)
+            error = run(ins, outs, arena, constants, times, *team)
+            if error:
+                raise ThreadsUnavailable(
+                    f"{threads - 1} threads could not be started: {os.strerror(error)}; end other threads and call "
+                    "again, or compile with threads=1"
+                )
 
         call.__dict__["keep"] = (self, inputs, outputs, stamps, ins, outs)
         return call
@@ -130,23 +154,34 @@ def require_here(target: Target) -> None:
         )
 
 
-def _load(library: Path) -> Any:
-    """The driver's entry.
+def _load(library: Path) -> ctypes.CDLL:
+    """A driver.
 
     The dynamic linker takes a path that it knows for the library that it loaded from there, though another file may
     have taken its place. So each file gets a path of its own, spelled by its inode in "/" and "/.".
     """
     try:
         spelled = "".join("/." if bit == "1" else "/" for bit in f"{library.stat().st_ino:b}")
-        run = ctypes.CDLL(f"{library.parent}{spelled}/{library.name}").npas_run
+        return ctypes.CDLL(f"{library.parent}{spelled}/{library.name}")
     except OSError as error:
         raise CannotRunHere(
             f"{library} cannot be loaded: {error}. It was built on another system: compile the network on this one, or "
             "build its program with build_standalone."
         ) from error
-    run.restype = None
-    run.argtypes = [ctypes.c_void_p] * 5
-    return run
+
+
+def _new_team(program: Program, library: ctypes.CDLL) -> int:
+    """Address of a team that ends when `program` does.
+
+    When the interpreter ends, threads end with it: some other thread may still be running the network.
+    """
+    library.npas_team_new.restype = ctypes.c_void_p
+    library.npas_team_free.restype, library.npas_team_free.argtypes = None, [ctypes.c_void_p]
+    address: int | None = library.npas_team_new()
+    if address is None:
+        raise ThreadsUnavailable("there is no memory for a team of threads")
+    weakref.finalize(program, library.npas_team_free, address).atexit = False
+    return address
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
@@ -206,7 +241,7 @@ def like(example: Any, array: npt.NDArray[np.float32]) -> Any:
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """Keep this thread on one processor, where the system allows it."""
+    """Keep this thread on one processor, where the system allows it, and those that it starts meanwhile."""
     if not hasattr(os, "sched_getaffinity"):
         yield
         return
@@ -221,7 +256,8 @@ def pinned() -> Iterator[None]:
 def time_program(program: Program, seconds: float, min_runs: int) -> Timing:
     """Time a program on random inputs; runs with and without time stamps between the kernels alternate.
 
-    The first tenth of the time is thrown away.
+    The first tenth of the time is thrown away. One thread is pinned; a team is not, since the system already keeps
+    threads that never sleep apart.
     """
     generator = np.random.default_rng(0)
     signature = program.signature
@@ -231,7 +267,7 @@ def time_program(program: Program, seconds: float, min_runs: int) -> Timing:
     plain, stamped = program.bind(inputs, outputs), program.bind(inputs, outputs, stamps)
     totals: list[int] = []
     kernels: list[npt.NDArray[np.uint64]] = []
-    with pinned():
+    with pinned() if signature.threads == 1 else nullcontext():
         warm = time.perf_counter() + seconds / 10
         while time.perf_counter() < warm:
             plain()

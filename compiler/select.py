@@ -5,36 +5,73 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from compiler.errors import UnsupportedOperator
+from compiler.errors import UnsupportedOperator, UnsupportedThreads
 from compiler.kernels import FAMILIES, FAMILIES_OF, Schedule
 from compiler.layout import BLOCKED
 from compiler.spec import KernelSpec
 from compiler.target import Target
 from pruning import Sparsity
 
+THREAD_CYCLES = 7_000.0
+"""Work that is worth a thread: a kernel of less than two such shares, 4 microseconds, stays on one."""
+
 
 @lru_cache(maxsize=65536)
 def schedule(spec: KernelSpec, target: Target) -> Schedule:
     """The way to compute `spec` on `target` that costs the fewest cycles by analysis; depends on nothing else.
 
+    On several threads sums are added up in the same order as on one.
+
     Raises:
         UnsupportedOperator: if no family computes the spec.
+        UnsupportedThreads: if its work cannot be shared among so many threads.
     """
-    return explained(spec, min(offers(spec, target), key=lambda offer: offer.cycles), target)
+    offered = offers(spec, target)
+    if spec.threads > 1:
+        offered = _adding_alike(offered, schedule(replace(spec, threads=1), target))
+        if not offered:
+            raise UnsupportedThreads(f"the work of {spec} has fewer than {spec.threads} pieces; take fewer threads")
+    return explained(spec, min(offered, key=lambda offer: offer.cycles), target)
 
 
 def offers(spec: KernelSpec, target: Target) -> list[Schedule]:
-    """Every schedule of every family that can compute `spec`.
+    """Every schedule of every family that can compute `spec` and has work for all of its threads.
 
     Raises:
-        UnsupportedOperator: if there is none.
+        UnsupportedOperator: if no family computes the spec.
+        UnsupportedThreads: if its work cannot be shared among so many threads.
     """
-    layouts = spec.reads, spec.writes
-    families = [FAMILIES[name] for name in FAMILIES_OF[spec.op] if layouts in FAMILIES[name].layouts]
-    found = [offer for family in families for offer in family.candidates(spec, target)]
+    found = _candidates(spec, target)
+    shared = [offer for offer in found if offer.pieces >= spec.threads]
     if not found:
         raise UnsupportedOperator(f"no kernel family computes {spec}")
-    return found
+    if not shared:
+        raise UnsupportedThreads(f"the work of {spec} has fewer than {spec.threads} pieces; take fewer threads")
+    return shared
+
+
+@lru_cache(maxsize=65536)
+def shared(spec: KernelSpec, threads: int, target: Target) -> KernelSpec:
+    """`spec` on as many of `threads` as its work is worth, and has pieces for."""
+    alone = schedule(replace(spec, threads=1), target)
+    worthwhile = min(threads, int(alone.cycles / THREAD_CYCLES))
+    if worthwhile > 1:
+        offered = _adding_alike(_candidates(replace(spec, threads=worthwhile), target), alone)
+        worthwhile = min(worthwhile, max(offer.pieces for offer in offered))
+    return replace(spec, threads=max(1, worthwhile))
+
+
+def _candidates(spec: KernelSpec, target: Target) -> list[Schedule]:
+    layouts = spec.reads, spec.writes
+    families = [FAMILIES[name] for name in FAMILIES_OF[spec.op] if layouts in FAMILIES[name].layouts]
+    return [offer for family in families for offer in family.candidates(spec, target)]
+
+
+def _adding_alike(offered: list[Schedule], alone: Schedule) -> list[Schedule]:
+    """Those that give the same bits as `alone`."""
+    family = FAMILIES[alone.family]
+    order = family.order_of_sums(alone)
+    return [offer for offer in offered if offer.family == alone.family and family.order_of_sums(offer) == order]
 
 
 def explained(spec: KernelSpec, chosen: Schedule, target: Target) -> Schedule:
@@ -42,7 +79,8 @@ def explained(spec: KernelSpec, chosen: Schedule, target: Target) -> Schedule:
     if spec.sparsity.rate == 1:
         return chosen
     if chosen.form == "sparse":
-        dense = schedule(replace(spec, sparsity=Sparsity(), reads=BLOCKED, writes=BLOCKED), target)
+        dense_spec = replace(spec, sparsity=Sparsity(), reads=BLOCKED, writes=BLOCKED)
+        dense = schedule(shared(dense_spec, spec.threads, target), target)
         gain = dense.cycles / chosen.cycles
         return replace(chosen, why=f"skips zeros: {gain:.2f}x fewer cycles than the best dense kernel ({dense.family})")
     return replace(chosen, why=f"skipping the zeros of {spec.sparsity} would cost more than computing them")

@@ -21,6 +21,7 @@ _HEADER = """\
 #define INPUT_TENSORS {inputs}
 #define OUTPUT_TENSORS {outputs}
 #define STEPS {steps}
+#define THREADS {threads}
 enum {{ INPUTS = {input_count}, OUTPUTS = {output_count}, KERNELS = {kernels} }};
 #define ARENA_BYTES {arena}L
 #define WEIGHT_BYTES {weights}L
@@ -82,6 +83,7 @@ def _header(program: Program, listing: Listing) -> str:
         steps=_rows((json.dumps(row["layer"]), json.dumps(row["code"])) for row in listing.kernels),
         input_count=len(signature.inputs),
         output_count=len(signature.outputs),
+        threads=signature.threads,
         kernels=signature.kernels,
         arena=signature.arena,
         weights=len(program.constants),

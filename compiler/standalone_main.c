@@ -12,7 +12,16 @@
 
 #define TOLERANCE 1e-4
 
+#if THREADS > 1
+typedef struct npas_team npas_team;
+npas_team *npas_team_new(void);
+void npas_team_free(npas_team *team);
+int npas_run_shared(const float *const *in, float *const *out, char *arena, const char *constants, uint64_t *stamps,
+  npas_team *team);
+#else
+typedef void npas_team;
 void npas_run(const float *const *in, float *const *out, char *arena, const char *constants, uint64_t *stamps);
+#endif
 
 typedef struct { char *bytes; long size; } content;
 typedef struct { const char *name, *shape; long floats; } tensor;
@@ -25,7 +34,7 @@ static void usage(FILE *to)
 {
   fprintf(to,
     "usage: network [-n RUNS] [-w WEIGHTS] [-o PREFIX] [-e PREFIX] INPUT...\n\n"
-    "Runs a network compiled by npas for " TARGET " on one thread, and prints the microseconds that each layer takes.\n\n"
+    "Runs a network compiled by npas for " TARGET ", and prints the microseconds that each layer takes.\n\n"
     "  INPUT       a raw file for each input: float32 (whole numbers too), little-endian, for one image or several:\n");
   for (long i = 0; i < INPUTS; i++)
     fprintf(to, "                %s: %s, %ld bytes an image\n", inputs[i].name, inputs[i].shape, 4 * inputs[i].floats);
@@ -158,6 +167,38 @@ static int compare(const char *prefix, float *const *values, long images)
   return worse;
 }
 
+static npas_team *new_team(void)
+{
+#if THREADS > 1
+  npas_team *team = npas_team_new();
+  if (!team) fail("OutOfMemory", "there is no memory for a team of threads");
+  return team;
+#else
+  return 0;
+#endif
+}
+
+static void free_team(npas_team *team)
+{
+#if THREADS > 1
+  npas_team_free(team);
+#else
+  (void)team;
+#endif
+}
+
+static void run_once(const float *const *in, float *const *out, char *arena, const char *weights, uint64_t *stamps,
+  npas_team *team)
+{
+#if THREADS > 1
+  const int error = npas_run_shared(in, out, arena, weights, stamps, team);
+  if (error) fail("ThreadsUnavailable", "%d threads could not be started: %s", THREADS - 1, strerror(error));
+#else
+  (void)team;
+  npas_run(in, out, arena, weights, stamps);
+#endif
+}
+
 static uint64_t now(void)
 {
   struct timespec t;
@@ -178,15 +219,16 @@ static double median_us(uint64_t *times, long count)
 }
 
 /* Runs with and without time stamps between the layers alternate; the first tenth is thrown away. */
-static void time_layers(const float *const *in, float *const *out, char *arena, const char *weights, long runs)
+static void time_layers(const float *const *in, float *const *out, char *arena, const char *weights, npas_team *team,
+  long runs)
 {
   const long warm = runs / 10 + 1;
   uint64_t *whole = allocate(8 * runs), *times = allocate(8 * KERNELS * runs), stamps[KERNELS + 1];
   for (long run = -warm; run < runs; run++) {
     const uint64_t begin = now();
-    npas_run(in, out, arena, weights, 0);
+    run_once(in, out, arena, weights, 0, team);
     const uint64_t spent = now() - begin;
-    npas_run(in, out, arena, weights, stamps);
+    run_once(in, out, arena, weights, stamps, team);
     if (run < 0) continue;
     whole[run] = spent;
     for (long k = 0; k < KERNELS; k++) times[k * runs + run] = stamps[k + 1] - stamps[k];
@@ -199,7 +241,7 @@ static void time_layers(const float *const *in, float *const *out, char *arena, 
       sum > 0 ? 100 * medians[k] / sum : 0.0);
   printf("%-40s %-40s %10.2f\n", "sum of the layers", "", sum);
   printf("%-40s %-40s %10.2f\n", "network, without stamps between layers", "", median_us(whole, runs));
-  printf("medians of %ld runs of one image on one thread\n", runs);
+  printf("medians of %ld runs of one image on %d thread%s\n", runs, THREADS, THREADS > 1 ? "s" : "");
   free(whole);
   free(times);
 }
@@ -232,6 +274,7 @@ int main(int count, char **arguments)
   }
   float *in[INPUTS], *out[OUTPUTS];
   char *weights = read_weights(weights_path, arguments[0]), *arena = allocate(ARENA_BYTES);
+  npas_team *team = new_team();
   const long images = read_inputs(arguments + optind, in);
   for (long i = 0; i < OUTPUTS; i++) out[i] = allocate(4 * outputs[i].floats * images);
 
@@ -240,7 +283,7 @@ int main(int count, char **arguments)
   for (long n = images - 1; n >= 0; n--) {
     for (long i = 0; i < INPUTS; i++) image[i] = in[i] + n * inputs[i].floats;
     for (long i = 0; i < OUTPUTS; i++) result[i] = out[i] + n * outputs[i].floats;
-    npas_run(image, result, arena, weights, 0);
+    run_once(image, result, arena, weights, 0, team);
   }
   for (long i = 0; i < OUTPUTS; i++) {
     char path[4096];
@@ -248,9 +291,10 @@ int main(int count, char **arguments)
     write_file(path, out[i], 4 * outputs[i].floats * images);
   }
   const int worse = expected ? compare(expected, out, images) : 0;
-  if (runs > 0) time_layers(image, result, arena, weights, runs);
+  if (runs > 0) time_layers(image, result, arena, weights, team, runs);
   for (long i = 0; i < INPUTS; i++) free(in[i]);
   for (long i = 0; i < OUTPUTS; i++) free(out[i]);
+  free_team(team);
   free(weights);
   free(arena);
   return worse;

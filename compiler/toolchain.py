@@ -116,7 +116,7 @@ def build_library(functions: Sequence[str], driver: str, target: Target) -> Path
         objects = list(pool.map(compile_one, [*functions, driver]))
     library = cache / f"{_key(*(path.name for path in objects))}.so"
     if not library.exists():
-        _run(compiler, [*flags, "-shared", *map(str, objects), "-lm"], None, library)
+        _run(compiler, [*flags, "-shared", "-pthread", *map(str, objects), "-lm"], None, library)
     return library
 
 

@@ -17,6 +17,10 @@ from compiler.spec import KernelSpec
 from compiler.target import Target
 
 ALIGNMENT = 64
+EVEN_ROWS = 8
+"""So many rows a thread are dealt out evenly enough, to within an eighth."""
+MEETING_CYCLES = 700.0
+"""Threads that shared a kernel wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,10 @@ class Schedule:
         unroll: consecutive input channels that share one index.
         blocks_outside: filter blocks are the outer loop, because the weights exceed the cache.
         entries: expected kept (channel, position) entries of one filter block, `unroll` channels each.
-        cycles: analytic estimate of the time at the issue limit of the core.
+        pieces: at least so many independent pieces of equal work can be shared among threads; 1 if it is one whole.
+        blocks_shared: threads share blocks of channels or filters; otherwise rows or tiles of pixels, so that each
+            finds what it reads in its own cache, where it has written it.
+        cycles: analytic estimate of the time, on the threads of the spec, at the issue limit of the core.
         bytes: bytes of weights, input, residual and output touched once.
         why: the reason for the choice, in words.
     """
@@ -51,6 +58,8 @@ class Schedule:
     unroll: int = 1
     blocks_outside: bool = False
     entries: float = 0.0
+    pieces: int = 1
+    blocks_shared: bool = False
     cycles: float = 0.0
     bytes: float = 0.0
     why: str = ""
@@ -65,7 +74,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Code:
-    """One C function `void name(x, y, r, constants, dims, scratch)`.
+    """One C function `void name(x, y, r, constants, dims, scratch, part, parts)`.
+
+    It computes part `part` of `parts`: whole sums only, so that the result does not depend on the number of parts.
 
     Attributes:
         name: of the function; two functions of one name have the same text.
@@ -116,7 +127,7 @@ class Family(ABC):
 
     @abstractmethod
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        """All schedules worth considering for `spec`, none if the family cannot compute it."""
+        """All schedules worth considering for `spec` on its threads, none if the family cannot compute it."""
 
     @abstractmethod
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
@@ -127,8 +138,12 @@ class Family(ABC):
         """`dims` as 32-bit integers, and the constants: weights and indices."""
 
     def scratch(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> int:
-        """Bytes of working memory that the kernel needs while it runs."""
+        """Bytes of working memory that each thread of the kernel needs while it runs."""
         return 0
+
+    def order_of_sums(self, schedule: Schedule) -> tuple[object, ...]:
+        """What decides in which order a sum is added up: where this is equal, results have the same bits."""
+        return schedule.form, schedule.unroll
 
 
 FAMILIES: dict[str, Family] = {}
@@ -145,7 +160,17 @@ def register(name: str, family: Family, *ops: str) -> None:
 def signature(name: str) -> str:
     """C declaration of a kernel."""
     arguments = "const float *x, float *y, const float *r, const char *c, const int32_t *d, char *s"
-    return f"void {name}({arguments})"
+    return f"void {name}({arguments}, long part, long parts)"
+
+
+def few_rows(height: int, threads: int) -> bool:
+    """Whether rows cannot be dealt out about evenly, so that blocks of channels have to be shared too."""
+    return height % threads > 0 and height < EVEN_ROWS * threads
+
+
+def share(cycles: float, pieces: int, threads: int) -> float:
+    """Cycles of the thread that gets most when `pieces` of equal work, `cycles` in all, are dealt out."""
+    return cycles if threads == 1 else cycles * -(-pieces // threads) / pieces + MEETING_CYCLES
 
 
 def activation_bytes(spec: KernelSpec) -> float:

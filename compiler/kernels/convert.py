@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
+from compiler.kernels.base import (
+    Code,
+    Family,
+    Operands,
+    Schedule,
+    activation_bytes,
+    few_rows,
+    prelude,
+    register,
+    share,
+    signature,
+)
 from compiler.layout import LAYOUTS, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
-DIMS = ("channels", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yplane")
+DIMS = ("channels", "height", "width", "blocks_shared", "x0", "xrow", "xplane", "y0", "yrow", "yplane")
 
 CALL_CYCLES = 200.0
 FLOATS_A_CYCLE = 2.0
@@ -32,8 +43,19 @@ class Convert(Family):
         if spec.op == "convert" and spec.reads == spec.writes:
             return
         floats = spec.in_channels * spec.height * spec.width
+        cycles = CALL_CYCLES + floats * _float_cycles(spec, target)
+        if _copies(spec):
+            pieces, blocks_shared = spec.in_channels, True
+        else:
+            blocks_shared = few_rows(spec.height, spec.threads)
+            squares = -(-spec.height * spec.width // target.vector)
+            pieces = squares * (-(-spec.in_channels // target.vector) if blocks_shared else 1)
         yield Schedule(
-            "convert", cycles=CALL_CYCLES + floats * _float_cycles(spec, target), bytes=activation_bytes(spec)
+            "convert",
+            pieces=pieces,
+            blocks_shared=blocks_shared,
+            cycles=share(cycles, pieces, spec.threads),
+            bytes=activation_bytes(spec),
         )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
@@ -50,16 +72,21 @@ class Convert(Family):
         height, width = spec.height, spec.width
         if all(buffer.row == width * buffer.lanes for buffer in (use.x, use.y)):
             height, width = 1, height * width
-        dims = [spec.in_channels, height, width]
+        dims = [spec.in_channels, height, width, int(schedule.blocks_shared)]
         for buffer in (use.x, use.y):
             dims += [buffer.offset(0, 0, 0), buffer.row, buffer.plane]
         return dims, b""
 
 
+def _copies(spec: KernelSpec) -> bool:
+    """Whether planes become planes."""
+    source = PLANAR if spec.op == "pack" else spec.reads
+    return source == (PLANAR if spec.op == "unpack" else spec.writes)
+
+
 def _float_cycles(spec: KernelSpec, target: Target) -> float:
     """Mean cycles of a float: whole squares are transposed, what is left of channels and rows moves one by one."""
-    source = PLANAR if spec.op == "pack" else spec.reads
-    if source == (PLANAR if spec.op == "unpack" else spec.writes):
+    if _copies(spec):
         return 1 / FLOATS_A_CYCLE
     vector = target.vector
     whole = (spec.in_channels // vector * vector / spec.in_channels) * (spec.width // vector * vector / spec.width)
@@ -67,21 +94,27 @@ def _float_cycles(spec: KernelSpec, target: Target) -> float:
 
 
 _COPY = """\
-  for (long ch = 0; ch < channels; ch++) for (long i = 0; i < height; i++)
+  const npas_bands mine = npas_share(channels, height, blocks_shared, part, parts);
+  for (long ch = mine.all.from / height; ch * height < mine.all.to; ch++)
+    for (long i = npas_rows(mine, ch).from, end = npas_rows(mine, ch).to; i < end; i++)
     memcpy(y + y0 + ch * yplane + i * yrow, x + x0 + ch * xplane + i * xrow, sizeof(float) * width);
 """
 _TO_BLOCKS = """\
+  const long across = (width + VL - 1) / VL, blocks = (channels + VL - 1) / VL;
+  const npas_bands mine = npas_share(blocks, height * across, blocks_shared, part, parts);
   if (height * width == 1) {
-    for (long ch = 0; ch < (channels + VL - 1) / VL * VL; ch++)
+    for (long ch = mine.all.from * VL; ch < mine.all.to * VL; ch++)
       y[y0 + ch / VL * yplane + ch % VL] = ch < channels ? x[x0 + ch * xplane] : 0.0f;
     return;
   }
-  for (long b = 0; b * VL < channels; b++) {
+  for (long b = mine.all.from / mine.height; b * mine.height < mine.all.to; b++) {
     const long some = channels - b * VL < VL ? channels - b * VL : VL;
-    for (long i = 0; i < height; i++) {
+    const npas_range squares = npas_rows(mine, b);
+    for (long i = squares.from / across; i * across < squares.to; i++) {
+      const npas_range row = npas_within(squares, i, across);
       const float *xp = x + x0 + b * VL * xplane + i * xrow;
       float *yp = y + y0 + b * yplane + i * yrow, square[VL * VL] __attribute__((aligned(64)));
-      for (long j = 0; j < width; j += VL) {
+      for (long j = row.from * VL; j < width && j < row.to * VL; j += VL) {
         const long left = width - j < VL ? width - j : VL;
         if (some == VL && left == VL) {
           npas_transpose(xp + j, xplane, yp + j * VL, VL);
@@ -96,16 +129,21 @@ _TO_BLOCKS = """\
   }
 """
 _TO_PLANES = """\
+  const long across = (width + VL - 1) / VL, blocks = (channels + VL - 1) / VL;
+  const npas_bands mine = npas_share(blocks, height * across, blocks_shared, part, parts);
   if (height * width == 1) {
-    for (long ch = 0; ch < channels; ch++) y[y0 + ch * yplane] = x[x0 + ch / VL * xplane + ch % VL];
+    const long end = mine.all.to * VL < channels ? mine.all.to * VL : channels;
+    for (long ch = mine.all.from * VL; ch < end; ch++) y[y0 + ch * yplane] = x[x0 + ch / VL * xplane + ch % VL];
     return;
   }
-  for (long b = 0; b * VL < channels; b++) {
+  for (long b = mine.all.from / mine.height; b * mine.height < mine.all.to; b++) {
     const long some = channels - b * VL < VL ? channels - b * VL : VL;
-    for (long i = 0; i < height; i++) {
+    const npas_range squares = npas_rows(mine, b);
+    for (long i = squares.from / across; i * across < squares.to; i++) {
+      const npas_range row = npas_within(squares, i, across);
       const float *xp = x + x0 + b * xplane + i * xrow;
       float *yp = y + y0 + b * VL * yplane + i * yrow, square[VL * VL] __attribute__((aligned(64)));
-      for (long j = 0; j < width; j += VL) {
+      for (long j = row.from * VL; j < width && j < row.to * VL; j += VL) {
         const long left = width - j < VL ? width - j : VL;
         if (some == VL && left == VL) {
           npas_transpose(xp + j * VL, VL, yp + j, yplane);

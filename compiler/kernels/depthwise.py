@@ -12,9 +12,11 @@ from compiler.kernels.base import (
     Operands,
     Schedule,
     activation_bytes,
+    few_rows,
     pack_sections,
     prelude,
     register,
+    share,
     signature,
     split,
 )
@@ -23,7 +25,7 @@ from compiler.spec import KernelSpec
 from compiler.target import Target
 
 DIMS = (
-    *("blocks", "height", "nx", "mx", "x0", "xrow", "xplane", "xdown", "y0", "yrow", "yplane"),
+    *("blocks", "height", "blocks_shared", "nx", "mx", "x0", "xrow", "xplane", "xdown", "y0", "yrow", "yplane"),
     *("r0", "rrow", "rplane", "bias_at", "w_at"),
 )
 
@@ -40,12 +42,16 @@ class Depthwise(Family):
         blocks = -(-spec.out_channels // target.vector)
         loads = spec.kernel[0] * ((cols - 1) * spec.stride[1] + spec.kernel[1])
         tile = max(taps * cols / 2, loads / 2) + 2.0 * cols + 6
+        blocks_shared = few_rows(height, spec.threads)
+        pieces = height * (blocks if blocks_shared else 1)
         yield Schedule(
             "depthwise",
             rows=1,
             cols=cols,
             entries=taps,
-            cycles=blocks * height * (count + shorter) * tile,
+            pieces=pieces,
+            blocks_shared=blocks_shared,
+            cycles=share(blocks * height * (count + shorter) * tile, pieces, spec.threads),
             bytes=activation_bytes(spec) + 4.0 * taps * spec.out_channels,
         )
 
@@ -65,10 +71,12 @@ class Depthwise(Family):
 {{
 {prelude(DIMS)}  const float *bias = (const float *)(c + bias_at), *weights = (const float *)(c + w_at);
   (void)mx; (void)s; (void)r; (void)r0; (void)rrow; (void)rplane;
-  for (long b = 0; b < blocks; b++) {{
+  const npas_bands mine = npas_share(blocks, height, blocks_shared, part, parts);
+  for (long b = mine.all.from / height; b * height < mine.all.to; b++) {{
+    const npas_range rows = npas_rows(mine, b);
     const vf b0 = *(const vf *)(bias + b * VL);
     const float *w = weights + b * {taps} * VL;
-{load}    for (long row = 0; row < height; row++) {{
+{load}    for (long row = rows.from; row < rows.to; row++) {{
       const float *xp = x + x0 + b * xplane + row * xdown;
       float *yp = y + y0 + b * yplane + row * yrow;
       const float *rp = r + r0 + b * rplane + row * rrow;
@@ -90,7 +98,7 @@ class Depthwise(Family):
         _, nx, mx = split(width, schedule.cols)
         r = use.r or use.y
         dims = [
-            *(blocks, height, nx, mx, use.x.offset(0, -spec.padding[0], -spec.padding[1])),
+            *(blocks, height, int(schedule.blocks_shared), nx, mx, use.x.offset(0, -spec.padding[0], -spec.padding[1])),
             *(spec.dilation[0] * use.x.row, use.x.plane, spec.stride[0] * use.x.row),
             *(use.y.offset(0, 0, 0), use.y.row, use.y.plane, r.offset(0, 0, 0), r.row, r.plane),
             *sections,

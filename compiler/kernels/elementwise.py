@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
+from compiler.kernels.base import (
+    Code,
+    Family,
+    Operands,
+    Schedule,
+    activation_bytes,
+    few_rows,
+    prelude,
+    register,
+    share,
+    signature,
+)
 from compiler.kernels.epilogue import apply, suffix
 from compiler.layout import BLOCKED, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
-DIMS = ("blocks", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yplane", "r0", "rrow", "rplane")
+DIMS = (
+    *("blocks", "height", "width", "blocks_shared"),
+    *("x0", "xrow", "xplane", "y0", "yrow", "yplane", "r0", "rrow", "rplane"),
+)
 
 OPERATORS = {
     "mul": "u * v",
@@ -36,10 +50,18 @@ class Elementwise(Family):
         if spec.op == "scale" and spec.reads == PLANAR:
             return
         if spec.reads == PLANAR:
-            vectors = spec.in_channels * spec.height * (spec.width / target.vector + 1)
+            blocks, vectors = spec.in_channels, spec.width / target.vector + 1
         else:
-            vectors = -(-spec.in_channels // target.vector) * spec.height * spec.width
-        yield Schedule("elementwise", cycles=3.0 * vectors + 10, bytes=activation_bytes(spec))
+            blocks, vectors = -(-spec.in_channels // target.vector), float(spec.width)
+        blocks_shared = few_rows(spec.height, spec.threads)
+        pieces = spec.height * (blocks if blocks_shared else 1)
+        yield Schedule(
+            "elementwise",
+            pieces=pieces,
+            blocks_shared=blocks_shared,
+            cycles=share(3.0 * blocks * spec.height * vectors + 10, pieces, spec.threads),
+            bytes=activation_bytes(spec),
+        )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         kind = "".join(spec.epilogue[:1]) if spec.op == "arithmetic" else ""
@@ -67,16 +89,20 @@ class Elementwise(Family):
 {signature(name)}
 {{
 {prelude(DIMS)}  (void)r; (void)c; (void)s; (void)r0; (void)rrow; (void)rplane;
-  for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j += {step}) {{
-    {given}
-    {store}
+  const npas_bands mine = npas_share(blocks, height, blocks_shared, part, parts);
+  for (long b = mine.all.from / height; b * height < mine.all.to; b++) {{
+    const npas_range rows = npas_rows(mine, b);
+    for (long i = rows.from; i < rows.to; i++) for (long j = 0; j < width; j += {step}) {{
+      {given}
+      {store}
+    }}
   }}
 }}
 """
         return Code(name, source)
 
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
-        dims = [use.x.blocks, use.x.height, use.x.width]
+        dims = [use.x.blocks, use.x.height, use.x.width, int(schedule.blocks_shared)]
         for buffer in (use.x, use.y, use.r or use.y):
             dims += [buffer.offset(0, 0, 0), buffer.row, buffer.plane]
         return dims, b""

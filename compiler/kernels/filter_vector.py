@@ -20,6 +20,7 @@ from compiler.kernels.base import (
     pack_sections,
     prelude,
     register,
+    share,
     signature,
     split,
 )
@@ -63,14 +64,15 @@ class FilterVector(Family):
         self, spec: KernelSpec, target: Target, form: str, vectors: int, most: int, unroll: int
     ) -> Iterator[Schedule]:
         filter_blocks = -(-spec.out_channels // target.vector)
-        share = kept_share(spec, vectors * target.vector, unroll) if form == "sparse" else 1.0
-        entries = max(share * -(-spec.in_channels // unroll) * spec.kernel[0] * spec.kernel[1], 1.0)
+        kept = kept_share(spec, vectors * target.vector, unroll) if form == "sparse" else 1.0
+        entries = max(kept * -(-spec.in_channels // unroll) * spec.kernel[0] * spec.kernel[1], 1.0)
         weight_bytes = 4.0 * entries * unroll * target.vector * filter_blocks
         bytes_ = activation_bytes(spec) + weight_bytes
         for rows, cols in tiles(*spec.out_size, most):
             product = _cycles(spec, vectors, rows, cols, unroll, entries, target.vector) * filter_blocks / vectors
             again = streaming_cycles(weight_bytes, -(-spec.out_size[0] // rows))
             once = streaming_cycles(weight_bytes, 1) + _reading_again(spec, filter_blocks / vectors)
+            pieces = filter_blocks // vectors * -(-spec.out_size[0] // rows)
             yield Schedule(
                 "filter_vector",
                 form,
@@ -80,7 +82,8 @@ class FilterVector(Family):
                 unroll=unroll,
                 blocks_outside=once < again,
                 entries=entries,
-                cycles=product + min(once, again),
+                pieces=pieces,
+                cycles=share(product + min(once, again), pieces, spec.threads),
                 bytes=bytes_,
             )
 
@@ -105,7 +108,10 @@ class FilterVector(Family):
   const int32_t *ptr = (const int32_t *)(c + ptr_at), *index = (const int32_t *)(c + ix_at);
   const long outer = outside ? blocks : ny + my, inner = outside ? ny + my : blocks;
   (void)my; (void)mx; (void)s; (void)r; (void)r0; (void)rrow; (void)rplane;
-  for (long o = 0; o < outer; o++) for (long i = 0; i < inner; i++) {{
+  const npas_range all = npas_part(outer * inner, part, parts);
+  for (long o = all.from / inner; o * inner < all.to; o++) {{
+  const npas_range some = npas_within(all, o, inner);
+  for (long i = some.from; i < some.to; i++) {{
     const long b = outside ? o : i, ty = outside ? i : o;
     const long top = ty < ny ? ty * {schedule.rows} : ny * {schedule.rows} + (ty - ny) * {schedule.rows - 1};
     const int32_t *ix = index + ptr[b];
@@ -116,6 +122,7 @@ class FilterVector(Family):
     float *yt = y + y0 + b * {schedule.vectors} * yplane + top * yrow;
     const float *rt = r + r0 + b * {schedule.vectors} * rplane + top * rrow;
 {body}  }}
+  }}
 }}
 """
         return Code(name, source)

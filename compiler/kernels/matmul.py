@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compiler.graph import MatMul
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
+from compiler.kernels.base import (
+    Code,
+    Family,
+    Operands,
+    Schedule,
+    activation_bytes,
+    prelude,
+    register,
+    share,
+    signature,
+)
 from compiler.kernels.functions import identifier, number
 from compiler.layout import PLANAR
 from compiler.spec import KernelSpec
@@ -28,8 +38,15 @@ class Product(Family):
         rows, columns = spec.out_size
         macs = spec.in_channels * rows * columns * spec.width
         vectors = max(1, (target.accumulators - 2) // ROWS)
+        pieces = spec.in_channels * -(-rows // ROWS)
         yield Schedule(
-            "matmul", vectors=vectors, rows=ROWS, cycles=0.7 * macs / target.vector, bytes=activation_bytes(spec)
+            "matmul",
+            vectors=vectors,
+            rows=ROWS,
+            pieces=pieces,
+            blocks_shared=True,
+            cycles=share(0.7 * macs / target.vector, pieces, spec.threads),
+            bytes=activation_bytes(spec),
         )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
@@ -53,11 +70,15 @@ class Product(Family):
   const long pitch = {"(n + VL - 1) / VL * VL" if op.transposed else "rrow"};
   float *turned = (float *)s;
   (void)turned;
-  for (long b = 0; b < batch; b++) {{
+  const long tiles = (m + {rows - 1}) / {rows};
+  const npas_range all = npas_part(batch * tiles, part, parts);
+  for (long b = all.from / tiles; b * tiles < all.to; b++) {{
+    const npas_range mine = npas_within(all, b, tiles);
+    const long end = mine.to * {rows} < m ? mine.to * {rows} : m;
     const float *rb = r + r0 + b * rplane;
 {turn if op.transposed else ""}
-    for (long i = 0; i < m;) {{
-      const long left = m - i;
+    for (long i = mine.from * {rows}; i < end;) {{
+      const long left = end - i;
       const float *xp = x + x0 + b * xplane + i * xrow;
       float *yp = y + y0 + b * yplane + i * yrow;
 {tiles}    }}

@@ -16,6 +16,7 @@ from compiler.kernels.base import (
     pack_sections,
     prelude,
     register,
+    share,
     signature,
 )
 from compiler.kernels.functions import identifier, number
@@ -39,7 +40,8 @@ class OverChannels(Family):
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         pixels = spec.height * spec.width
         cycles = pixels * (4.0 * -(-spec.in_channels // target.vector) + 4 * target.vector)
-        yield Schedule("over_channels", cycles=cycles, bytes=activation_bytes(spec))
+        cycles = share(cycles, pixels, spec.threads)
+        yield Schedule("over_channels", pieces=pixels, cycles=cycles, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         op = use.op
@@ -57,7 +59,9 @@ class OverChannels(Family):
 {{
 {prelude(PIXEL_DIMS)}  (void)r; (void)s;
   const vf *scale = (const vf *)(c + scale_at), *shift = (const vf *)(c + shift_at), *live = (const vf *)(c + live_at);
-  for (long i = 0; i < height; i++) for (long j = 0; j < width; j++) {{
+  const npas_range all = npas_part(height * width, part, parts);
+  for (long at = all.from; at < all.to; at++) {{
+    const long i = at / width, j = at % width;
     const float *xp = x + x0 + i * xrow + j * VL;
     float *yp = y + y0 + i * yrow + j * VL;
 {mean if op.centred else "    const float mean = 0.0f;"}

@@ -25,6 +25,7 @@ from compiler.kernels.base import (
     pack_sections,
     prelude,
     register,
+    share,
     signature,
     split,
 )
@@ -111,10 +112,14 @@ class PixelPanel(Family):
         an_entry = max(max(panel.vectors * taps / 2, load * loads) + 0.5 + taps, taps * FMA_LATENCY + 1.0)
         chunks = -(-channels // chunk)
         tile = spec.out_channels * (entries * an_entry + chunks * (LIST_CYCLES + SUM_CYCLES * panel.vectors + 4 * taps))
-        tile += COPY_CYCLES * channels * panel.copies * panel.height
+        copying = COPY_CYCLES * channels * panel.copies * panel.height
         cols = target.vector // panel.rows
         tiles = -(-height // (panel.vectors * panel.rows)) * -(-width // cols)
         weight_bytes = 4.0 * entries * spec.out_channels * (taps + 1)
+        blocks_shared = width < target.vector  # rows of one filter are then written one over the end of the other
+        pieces = spec.out_channels if blocks_shared else tiles
+        alone = tiles * copying if blocks_shared else 0.0
+        work = tiles * (tile + copying) + streaming_cycles(weight_bytes, tiles) - alone
         return Schedule(
             "pixel_panel",
             "sparse",
@@ -125,7 +130,9 @@ class PixelPanel(Family):
             unroll=taps,
             chunk=chunk if chunks > 1 else 0,
             entries=entries,
-            cycles=tiles * tile + streaming_cycles(weight_bytes, tiles),
+            pieces=pieces,
+            blocks_shared=blocks_shared,
+            cycles=alone + share(work, pieces, spec.threads),
             bytes=activation_bytes(spec) + weight_bytes,
         )
 
@@ -136,7 +143,7 @@ class PixelPanel(Family):
         shape = "half" if panel.rows == 2 else "narrow" if narrow else "wide"
         name = f"panel{filters}_{panel.vectors}_{kernel}_{shape}_t{schedule.unroll}{suffix(spec.epilogue)}"
         sums = [(f, v) for f in range(filters) for v in range(panel.vectors)]
-        place = f"(part + ({{0}} * {panel.vectors} + {{1}}) * VL)"
+        place = f"(sum + ({{0}} * {panel.vectors} + {{1}}) * VL)"
         lines = [f"vf a{f}_{v} = npas_splat(bias[b * {filters} + {f}]);" for f, v in sums]
         lines += ["if (first) {", *(f"  a{f}_{v} = *(const vf *){place.format(f, v)};" for f, v in sums), "}"]
         lines += _pattern_lists(panel) if schedule.unroll == 4 else _list(panel, filters)
@@ -145,6 +152,8 @@ class PixelPanel(Family):
         lines += _store(panel, filters, spec.epilogue, narrow)
         body = "".join(f"        {line}\n" for line in lines)
         lists = len(LIBRARY) if schedule.unroll == 4 else 1
+        shared, whole = "part, parts", "0, 1"
+        tiles, blocks = (whole, shared) if schedule.blocks_shared else (shared, whole)
         source = f"""
 {signature(name)}
 {{
@@ -152,9 +161,11 @@ class PixelPanel(Family):
   const int32_t *ptr = (const int32_t *)(c + ptr_at), *index = (const int32_t *)(c + ix_at);
   const vi inside = *(const vi *)(c + mask_at);
   const long blocks = (filters + {filters - 1}) / {filters};
-  float *panel = (float *)s, *parts = panel + chunk * {panel.copies * panel.height} * VL;
+  const npas_range tiles = npas_part(down * across, {tiles}), mine = npas_part(blocks, {blocks});
+  float *panel = (float *)s, *sums = panel + chunk * {panel.copies * panel.height} * VL;
   (void)r; (void)r0; (void)rrow; (void)rplane; (void)last; (void)inside;
-  for (long ty = 0; ty < down; ty++) for (long tx = 0; tx < across; tx++) {{
+  for (long tile = tiles.from; tile < tiles.to; tile++) {{
+    const long ty = tile / across, tx = tile % across;
     const long below = height - {schedule.rows}, right = width - {schedule.cols};
     long top = ty * {schedule.rows} < below ? ty * {schedule.rows} : below, left = tx * VL < right ? tx * VL : right;
     top = top < 0 ? 0 : top; left = left < 0 ? 0 : left;
@@ -164,9 +175,9 @@ class PixelPanel(Family):
         const float *xp = x + x0 + (first + ch) * xplane + left;
         float *pp = panel + ch * {panel.copies * panel.height} * VL;
 {_copy(panel)}      }}
-      for (long b = 0; b < blocks; b++) {{
+      for (long b = mine.from; b < mine.to; b++) {{
         const int32_t *ends = ptr + (first / chunk * blocks + b) * {lists};
-        float *part = parts + b * {filters * panel.vectors} * VL;
+        float *sum = sums + b * {filters * panel.vectors} * VL;
         float *yp = y + y0 + b * {filters} * yplane + top * yrow + left;
         const float *rp = r + r0 + b * {filters} * rplane + top * rrow + left;
 {body}      }}
@@ -209,6 +220,9 @@ class PixelPanel(Family):
         lanes = schedule.cols * schedule.rows // schedule.vectors
         chunk, filters = schedule.chunk or spec.in_channels, spec.out_channels + schedule.filters
         return 4 * lanes * (panel.copies * panel.height * chunk + filters * panel.vectors)
+
+    def order_of_sums(self, schedule: Schedule) -> tuple[object, ...]:
+        return *super().order_of_sums(schedule), schedule.chunk
 
 
 def _patterned(spec: KernelSpec) -> bool:

@@ -21,6 +21,7 @@ from compiler.kernels.base import (
     pack_sections,
     prelude,
     register,
+    share,
     signature,
     split,
 )
@@ -72,8 +73,8 @@ class PixelVector(Family):
         height, width = spec.out_size
         total = -(-((height - 1) * pitch + width) // target.vector)
         blocks = -(-spec.out_channels // filters)
-        share = kept_share(spec, filters, unroll) if form == "sparse" else 1.0
-        entries = max(share * channels // unroll * spec.kernel[0] * spec.kernel[1], 1.0)
+        kept = kept_share(spec, filters, unroll) if form == "sparse" else 1.0
+        entries = max(kept * channels // unroll * spec.kernel[0] * spec.kernel[1], 1.0)
         weight_bytes = 4.0 * entries * blocks * (unroll * filters + 1)
         most = _most_vectors(target, filters)
         for vectors in sorted({split(total, longest)[0] for longest in range(1, min(total, most) + 1)}):
@@ -85,7 +86,8 @@ class PixelVector(Family):
                 chunks, sums = -(-channels // chunk), filters * vectors
                 tile = entries * per_entry + chunks * LIST_CYCLES
                 outside = chunks == 1 and weight_bytes > OUTSIDE_BYTES
-                streamed = streaming_cycles(weight_bytes, 1 if outside else -(-total // vectors))
+                tiles = -(-total // vectors)
+                streamed = streaming_cycles(weight_bytes, 1 if outside else tiles)
                 tile += STORE_CYCLES * sums + PART_CYCLES * sums * (chunks - 1)
                 yield Schedule(
                     "pixel_vector",
@@ -97,7 +99,8 @@ class PixelVector(Family):
                     unroll=unroll,
                     blocks_outside=outside,
                     entries=entries,
-                    cycles=blocks * tile * total / vectors + streamed,
+                    pieces=blocks * tiles,
+                    cycles=share(blocks * tile * total / vectors + streamed, blocks * tiles, spec.threads),
                     bytes=activation_bytes(spec) + weight_bytes,
                 )
 
@@ -120,12 +123,16 @@ class PixelVector(Family):
   const int32_t *mask = (const int32_t *)(c + mask_at);
   const long tiles = nx + mx, outer = outside ? blocks : tiles, inner = outside ? tiles : blocks;
   (void)s; (void)r; (void)r0; (void)rplane;
-  for (long o = 0; o < outer; o++) for (long k = 0; k < chunks; k++) for (long i = 0; i < inner; i++) {{
+  const npas_range all = npas_part(outer * inner, part, parts);
+  for (long o = all.from / inner; o * inner < all.to; o++) {{
+  const npas_range some = npas_within(all, o, inner);
+  for (long k = 0; k < chunks; k++) for (long i = some.from; i < some.to; i++) {{
     const long b = outside ? o : i, t = outside ? i : o;
     const int32_t *ends = ptr + k * blocks + b, *ix = index + ends[0];
     const long n = ends[1] - ends[0];
     const float *w = weights + (long)ends[0] * {unroll * filters}, *bs = bias + b * {filters};
 {body}  }}
+  }}
 }}
 """
         return Code(name, source)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
+from compiler.kernels.base import (
+    Code,
+    Family,
+    Operands,
+    Schedule,
+    activation_bytes,
+    few_rows,
+    prelude,
+    register,
+    share,
+    signature,
+)
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
 WINDOW_DIMS = (
-    *("blocks", "height", "width", "in_height", "in_width", "ph", "pw"),
+    *("blocks", "height", "width", "blocks_shared", "in_height", "in_width", "ph", "pw"),
     *("x0", "xrow", "xplane", "y0", "yrow", "yplane"),
 )
 MOST_UNROLLED = 4
@@ -30,7 +41,15 @@ class WindowPool(Family):
         blocks = -(-spec.in_channels // target.vector)
         height, width = spec.out_size
         cycles = blocks * height * width * (spec.kernel[0] * spec.kernel[1] + 8.0)
-        yield Schedule("window_pool", cycles=cycles, bytes=activation_bytes(spec))
+        blocks_shared = few_rows(height, spec.threads)
+        pieces = height * (blocks if blocks_shared else 1)
+        yield Schedule(
+            "window_pool",
+            pieces=pieces,
+            blocks_shared=blocks_shared,
+            cycles=share(cycles, pieces, spec.threads),
+            bytes=activation_bytes(spec),
+        )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         start, step, result = _STEPS[spec.op]
@@ -41,7 +60,10 @@ class WindowPool(Family):
 {{
 {prelude(WINDOW_DIMS)}  (void)r; (void)c; (void)s;
   enum {{ kh = {kh}, kw = {kw} }};
-  for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++) {{
+  const npas_bands mine = npas_share(blocks, height, blocks_shared, part, parts);
+  for (long b = mine.all.from / height; b * height < mine.all.to; b++) {{
+  const npas_range rows = npas_rows(mine, b);
+  for (long i = rows.from; i < rows.to; i++) for (long j = 0; j < width; j++) {{
     long top = i * {sh} - ph, left = j * {sw} - pw, bottom = top + kh, right = left + kw;
     const float *xp = x + x0 + b * xplane + top * xrow + left * VL;
     vf a = {start};
@@ -63,6 +85,7 @@ class WindowPool(Family):
     }}
     *(vf *)(y + y0 + b * yplane + i * yrow + j * VL) = {result};
   }}
+  }}
 }}
 """
         return Code(name, source)
@@ -70,7 +93,7 @@ class WindowPool(Family):
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
         x, y = use.x, use.y
         dims = [
-            *(x.blocks, *spec.out_size, x.height, x.width, *spec.padding),
+            *(x.blocks, *spec.out_size, int(schedule.blocks_shared), x.height, x.width, *spec.padding),
             *(x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.row, y.plane),
         ]
         return dims, b""
@@ -81,15 +104,16 @@ class GlobalPool(Family):
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         blocks = -(-spec.in_channels // target.vector)
-        cycles = blocks * (spec.height * spec.width * 1.0 + 10)
-        yield Schedule("global_pool", cycles=cycles, bytes=activation_bytes(spec))
+        cycles = share(blocks * (spec.height * spec.width * 1.0 + 10), blocks, spec.threads)
+        yield Schedule("global_pool", pieces=blocks, cycles=cycles, bytes=activation_bytes(spec))
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         source = f"""
 {signature("global_pool")}
 {{
 {prelude(GLOBAL_DIMS)}  (void)r; (void)c; (void)s;
-  for (long b = 0; b < blocks; b++) {{
+  const npas_range all = npas_part(blocks, part, parts);
+  for (long b = all.from; b < all.to; b++) {{
     vf even = npas_splat(0.0f), odd = npas_splat(0.0f);
     for (long p = 0; p < in_height; p++) {{
       const float *xr = x + x0 + b * xplane + p * xrow;

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compiler.kernels.base import Code, Family, Operands, Schedule, activation_bytes, prelude, register, signature
+from compiler.kernels.base import (
+    Code,
+    Family,
+    Operands,
+    Schedule,
+    activation_bytes,
+    prelude,
+    register,
+    share,
+    signature,
+)
 from compiler.layout import PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
@@ -71,7 +81,13 @@ class Rows(Family):
         rows = spec.in_channels * spec.height
         factor = 8.0 if "softmax" in spec.op else 1.0
         cycles = rows * (factor * spec.width / target.vector + 3 * target.vector + 10)
-        yield Schedule("rows", cycles=cycles, bytes=activation_bytes(spec))
+        yield Schedule(
+            "rows",
+            pieces=rows,
+            blocks_shared=True,
+            cycles=share(cycles, rows, spec.threads),
+            bytes=activation_bytes(spec),
+        )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         body = _softmax(spec.op == "log_softmax") if "softmax" in spec.op else _reduction(spec.op)
@@ -80,9 +96,13 @@ class Rows(Family):
 {signature(name)}
 {{
 {prelude(DIMS)}  (void)r; (void)c; (void)s;
-  for (long b = 0; b < planes; b++) for (long i = 0; i < height; i++) {{
+  const npas_range all = npas_part(planes * height, part, parts);
+  for (long b = all.from / height; b * height < all.to; b++) {{
+    const npas_range mine = npas_within(all, b, height);
+    for (long i = mine.from; i < mine.to; i++) {{
       const float *p = x + x0 + b * xplane + i * xrow;
-{body}  }}
+{body}    }}
+  }}
 }}
 """
         return Code(name, source)

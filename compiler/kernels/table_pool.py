@@ -13,16 +13,18 @@ from compiler.kernels.base import (
     Operands,
     Schedule,
     activation_bytes,
+    few_rows,
     pack_sections,
     prelude,
     register,
+    share,
     signature,
 )
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
 DIMS = (
-    *("blocks", "height", "width", "x0", "xrow", "xplane", "y0", "yrow", "yplane"),
+    *("blocks", "height", "width", "blocks_shared", "x0", "xrow", "xplane", "y0", "yrow", "yplane"),
     *("rows_at", "cols_at", "row_counts_at", "col_counts_at"),
 )
 
@@ -38,7 +40,15 @@ class Windows(Family):
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         blocks = -(-spec.in_channels // target.vector)
         pixels = spec.height * spec.width + 8 * spec.out_size[0] * spec.out_size[1]
-        yield Schedule("table_pool", cycles=2.0 * blocks * pixels, bytes=activation_bytes(spec))
+        blocks_shared = few_rows(spec.out_size[0], spec.threads)
+        pieces = spec.out_size[0] * (blocks if blocks_shared else 1)
+        yield Schedule(
+            "table_pool",
+            pieces=pieces,
+            blocks_shared=blocks_shared,
+            cycles=share(2.0 * blocks * pixels, pieces, spec.threads),
+            bytes=activation_bytes(spec),
+        )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         kind = spec.op.removeprefix("table_")
@@ -51,7 +61,9 @@ class Windows(Family):
   const int32_t *rows = (const int32_t *)(c + rows_at), *cols = (const int32_t *)(c + cols_at);
   const float *row_counts = (const float *)(c + row_counts_at), *col_counts = (const float *)(c + col_counts_at);
   (void)row_counts; (void)col_counts;
-  for (long b = 0; b < blocks; b++) for (long i = 0; i < height; i++) for (long j = 0; j < width; j++) {{
+  const npas_bands mine = npas_share(blocks, height, blocks_shared, part, parts);
+  for (long b = mine.all.from / height; b * height < mine.all.to; b++)
+  for (long i = npas_rows(mine, b).from; i < npas_rows(mine, b).to; i++) for (long j = 0; j < width; j++) {{
     const int32_t *u = rows + 3 * i, *w = cols + 3 * j;
     vf a = {start};
     for (long p = 0; p < u[1]; p++) for (long q = 0; q < w[1]; q++) {{
@@ -71,7 +83,7 @@ class Windows(Family):
         counts = [np.array(part, np.float32) for part in (op.row_counts, op.col_counts)]
         sections, blob = pack_sections(*windows, *counts)
         places = (x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.row, y.plane)
-        return [x.blocks, y.height, y.width, *places, *sections], blob
+        return [x.blocks, y.height, y.width, int(schedule.blocks_shared), *places, *sections], blob
 
 
 register("table_pool", Windows(), "table_max", "table_avg")

@@ -9,6 +9,7 @@ Winograd and of pruning multiply.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from compiler.kernels.base import (
     pack_sections,
     prelude,
     register,
+    share,
     signature,
     split,
 )
@@ -62,7 +64,8 @@ WEIGHT_TRANSFORM = np.array(
 )
 
 DIMS = (
-    *("cblocks", "blocks", "group", "tiles", "across", "chunk", "height", "width", "there_y", "there_x"),
+    *("cblocks", "blocks", "group", "tiles", "across", "chunk", "blocks_shared"),
+    *("height", "width", "there_y", "there_x"),
     *("x0", "xrow", "xplane", "y0", "yrow", "yplane", "r0", "rrow", "rplane", "uplane", "mplane"),
     *("bias_at", "ptr_at", "ix_at", "w_at"),
 )
@@ -78,20 +81,24 @@ class Winograd(Family):
         tiles = _tile_count(spec)[0]
         filter_blocks = -(-spec.out_channels // target.vector)
         channel_blocks = -(-spec.in_channels // target.vector)
-        transforms = tiles * (channel_blocks * INPUT_CYCLES + filter_blocks * OUTPUT_CYCLES)
+        inputs, outputs = tiles * channel_blocks * INPUT_CYCLES, tiles * filter_blocks * OUTPUT_CYCLES
         for form in ("dense", "sparse") if spec.sparsity.rate > 1 else ("dense",):
             for vectors, most in vector_counts(spec, target):
                 for unroll in channels_an_index(spec, form, target):
-                    share = kept_share(spec, vectors * target.vector, unroll, 9) if form == "sparse" else 1.0
-                    entries = max(share * -(-spec.in_channels // unroll), 1.0)
+                    kept = kept_share(spec, vectors * target.vector, unroll, 9) if form == "sparse" else 1.0
+                    entries = max(kept * -(-spec.in_channels // unroll), 1.0)
                     weight_bytes = 4.0 * PLANES * entries * unroll * target.vector * filter_blocks
-                    for cols in {split(tiles, longest)[0] for longest in range(1, min(tiles, most) + 1)}:
-                        for group, chunk in _passes(spec, target, vectors, cols, tiles):
+                    widths = {split(tiles, longest)[0] for longest in range(1, min(tiles, most) + 1)}
+                    for cols, blocks_shared in product(widths, (False, True) if spec.threads > 1 else (False,)):
+                        pieces = filter_blocks // vectors if blocks_shared else -(-tiles // cols)
+                        near = tiles if blocks_shared else min(tiles, -(-pieces // spec.threads) * cols)
+                        for group, chunk in _passes(spec, target, vectors, cols, near):
                             groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
-                            product = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
-                            streamed = streaming_cycles(weight_bytes, -(-tiles // chunk))
+                            products = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
+                            work = outputs + products * filter_blocks / vectors
+                            streamed = streaming_cycles(weight_bytes, -(-near // chunk))
                             if group > 1:
-                                streamed += 2 * _tile_bytes(spec, vectors * group, target) * tiles / THIRD_CACHE_SPEED
+                                work += 2 * _tile_bytes(spec, vectors * group, target) * tiles / THIRD_CACHE_SPEED
                             yield Schedule(
                                 "winograd",
                                 form,
@@ -102,7 +109,11 @@ class Winograd(Family):
                                 group=group,
                                 unroll=unroll,
                                 entries=entries,
-                                cycles=transforms + product * filter_blocks / vectors + streamed,
+                                pieces=pieces,
+                                blocks_shared=blocks_shared,
+                                cycles=inputs + share(work + streamed, pieces, spec.threads)
+                                if blocks_shared
+                                else streamed + share(inputs + work, pieces, spec.threads),
                                 bytes=activation_bytes(spec) + weight_bytes,
                             )
 
@@ -112,7 +123,7 @@ class Winograd(Family):
         lines = accumulate(vectors, 1, cols, schedule.unroll, target.vector, None)
         for v in range(vectors):
             lines += [f"*(vf *)(mp + ({q} * {vectors} + {v}) * VL) = a{v}_0_{q};" for q in range(cols)]
-        product = "".join(f"          {line}\n" for line in lines)
+        sums = "".join(f"          {line}\n" for line in lines)
         source = f"""
 {_output(name, spec.epilogue)}
 {signature(name)}
@@ -120,8 +131,12 @@ class Winograd(Family):
 {prelude(DIMS)}  const float *bias = (const float *)(c + bias_at), *weights = (const float *)(c + w_at);
   const int32_t *ptr = (const int32_t *)(c + ptr_at), *index = (const int32_t *)(c + ix_at);
   float *U = (float *)s, *M = U + {PLANES} * uplane;
-  for (long first = 0; first < tiles; first += chunk) {{
-    const long some = tiles - first < chunk ? tiles - first : chunk;
+  const long products = (tiles + {cols - 1}) / {cols};
+  const npas_range filters = blocks_shared ? npas_part(blocks, part, parts) : (npas_range){{ 0, blocks }};
+  const npas_range some_tiles = blocks_shared ? (npas_range){{ 0, products }} : npas_part(products, part, parts);
+  const long last = some_tiles.to * {cols} < tiles ? some_tiles.to * {cols} : tiles;
+  for (long first = some_tiles.from * {cols}; first < last; first += chunk) {{
+    const long some = last - first < chunk ? last - first : chunk;
     for (long b = 0; b < cblocks; b++) for (long t = 0; t < some; t++) {{
       const long top = (first + t) / across * {TILE}, left = (first + t) % across * {TILE};
       const float *xp = x + x0 + b * xplane + top * xrow + left * VL;
@@ -130,19 +145,19 @@ class Winograd(Family):
       if (rows >= 6 && columns >= 6) npas_wino_in(xp, xrow, up, uplane);
       else npas_wino_in_edge(xp, xrow, up, uplane, rows, columns);
     }}
-    for (long g = 0; g < blocks; g += group) {{
-      const long end = g + group < blocks ? g + group : blocks;
-      const float *w0 = weights + (long)ptr[g] * {PLANES * schedule.unroll * vectors} * VL;
-      for (long p = 0; p < {PLANES}; p++) for (long b = g; b < end; b++) {{
+    for (long g = filters.from / group * group; g < filters.to; g += group) {{
+      const long full = g + group < blocks ? g + group : blocks;
+      const long start = g < filters.from ? filters.from : g, end = full < filters.to ? full : filters.to;
+      for (long p = 0; p < {PLANES}; p++) for (long b = start; b < end; b++) {{
         const int32_t *ix = index + ptr[b];
-        const long n = ptr[b + 1] - ptr[b];
+        const long n = ptr[b + 1] - ptr[b], before = {PLANES - 1} * (long)ptr[g] + p * (ptr[full] - ptr[g]) + ptr[b];
+        const float *w0 = weights + before * {schedule.unroll * vectors} * VL;
         for (long t = 0; t < some; t += {cols}) {{
           const float *xp = U + p * uplane + t * VL;
           float *mp = M + p * mplane + ((b - g) * chunk + t) * {vectors} * VL;
-{product}        }}
-        w0 += n * {schedule.unroll * vectors} * VL;
+{sums}        }}
       }}
-      for (long b = g; b < end; b++) for (long v = 0; v < {vectors}; v++) for (long t = 0; t < some; t++) {{
+      for (long b = start; b < end; b++) for (long v = 0; v < {vectors}; v++) for (long t = 0; t < some; t++) {{
         const long top = (first + t) / across * {TILE}, left = (first + t) % across * {TILE};
         const long fb = b * {vectors} + v;
         const long rows = height - top, columns = width - left;
@@ -171,7 +186,8 @@ class Winograd(Family):
         tiles, across = _tile_count(spec)
         x, y, r = use.x, use.y, use.r or use.y
         dims = [
-            *(x.blocks, len(pointers) - 1, schedule.group, tiles, across, schedule.chunk, *spec.out_size),
+            *(x.blocks, len(pointers) - 1, schedule.group, tiles, across, schedule.chunk),
+            *(int(schedule.blocks_shared), *spec.out_size),
             *(x.height + x.halo[0] + spec.padding[0], x.width + x.halo[1] + spec.padding[1]),
             *(x.offset(0, -spec.padding[0], -spec.padding[1]), x.row, x.plane),
             *(y.offset(0, 0, 0), y.row, y.plane, r.offset(0, 0, 0), r.row, r.plane),

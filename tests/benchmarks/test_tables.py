@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from benchmarks.bars import Bar, kernel_bars, network_bars, reach_bars
+from benchmarks.bars import Bar, kernel_bars, network_bars, reach_bars, thread_bars
 from benchmarks.errors import ResultsMissing
 from benchmarks.kernels import with_ratios
 from benchmarks.layers import LAYERS
@@ -68,6 +68,12 @@ def test_bars_of_patterns_are_those_of_stride_one():
     ]
     bars = {bar.subject: bar for bar in kernel_bars(pd.DataFrame(rows))}
     assert bars["pattern(4)"].measured == pytest.approx(0.7)
+
+
+def test_bars_of_threads():
+    rows = [("resnet50", 1, 1.0), ("resnet50", 2, 1.9), ("mobilenet_v2", 2, 1.5), ("mobilenet_v2", 4, 3.0)]
+    verdicts = [bar.verdict for bar in thread_bars(pd.DataFrame(rows, columns=["network", "threads", "speedup"]))]
+    assert verdicts == ["met", "missed", "not measured"]
 
 
 def test_bars_of_networks(networks):

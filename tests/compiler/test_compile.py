@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compiler import KernelSpec, compile_model, compile_specs
-from compiler.errors import InputMismatch, InvalidWeights, MixedSamples, UnsupportedOperator, UnsupportedThreads
+from compiler.errors import InputMismatch, InvalidWeights, MixedSamples, UnsupportedOperator
 from pruning import Sparsity, make_scheme
 
 SCHEMES = [
@@ -258,11 +258,6 @@ def test_a_bound_run_keeps_its_network_alive() -> None:
     gc.collect()
     run()
     assert (outputs[0] == first).all()
-
-
-def test_more_threads_than_the_code_can_use_are_refused() -> None:
-    with pytest.raises(UnsupportedThreads, match="2 threads"):
-        compile_model(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8), threads=2)
 
 
 def test_nan_weights_are_refused() -> None:

@@ -1,5 +1,6 @@
 """The C project of a network: what its program computes, prints and refuses."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,6 +71,34 @@ def test_the_same_bits_as_in_process_also_after_saving(tmp_path: Path, run_progr
     assert (found == compiled(x.numpy())).all()
 
 
+def wide_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 48, 3, padding=1), nn.ReLU(), nn.Conv2d(48, 20, 3), nn.AdaptiveAvgPool2d(1))
+
+
+@pytest.mark.parametrize("device", ["local", "aarch64_neon"])
+def test_a_program_has_the_threads_that_were_asked_for(tmp_path: Path, device: str) -> None:
+    """Its results are those of one thread, and its C is clean too."""
+    if device == "aarch64_neon" and shutil.which("qemu-aarch64") is None:
+        pytest.skip("qemu-aarch64 is missing: make cross")
+    model, x = wide_network(), torch.randn(1, 3, 20, 20)
+    outputs = []
+    for threads in (1, 2):
+        folder = tmp_path / str(threads)
+        compiled = compile_model(model, x, device=device, threads=threads)
+        assert compiled.kernels["threads"].max() == threads
+        compiled.build_standalone(folder)
+        strict = "CFLAGS += -Wall -Wextra -Werror=unused-function -Werror=implicit-function-declaration\n"
+        (folder / "Makefile").write_text(strict + (folder / "Makefile").read_text())
+        subprocess.run(["make", "--silent", "-C", folder], check=True)
+        x.numpy().tofile(folder / "in.bin")
+        command = ["./network"] if device == "local" else ["qemu-aarch64", "./network"]
+        told = subprocess.run([*command, "-n", "3", "in.bin"], cwd=folder, capture_output=True, text=True, check=True)
+        assert told.stdout.rstrip().endswith(f"on {threads} thread{'s' if threads > 1 else ''}")
+        outputs.append((folder / "output0.bin").read_bytes())
+    assert outputs[0] == outputs[1]
+
+
 def test_the_project_is_complete_and_its_c_is_clean(made: Path) -> None:
     assert {*FILES, "network"} <= {path.name for path in made.iterdir()}
     strict = ["-Wall", "-Wextra", "-Werror", "-std=gnu11", "-fsyntax-only", "main.c"]
@@ -85,7 +114,7 @@ def test_the_table_has_a_row_for_each_layer(made: Path) -> None:
     assert [row.split()[:2] for row in rows[: len(kernels)]] == [[row["layer"], row["code"]] for row in kernels]
     assert all(float(row.split()[2]) >= 0 for row in rows[: len(kernels)])
     assert rows[len(kernels)].startswith("sum of the layers")
-    assert rows[-1] == "medians of 5 runs of one image on one thread"
+    assert rows[-1] == "medians of 5 runs of one image on 1 thread"
     assert run(made, "-n", "0", "in.bin").stdout == ""
 
 
