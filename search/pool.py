@@ -46,12 +46,15 @@ def parents(history: History, *, away_from_best: bool) -> list[Observation]:
 def make_pool(
     feasible: FeasibleSet,
     history: History,
-    propose: Callable[[], Code],
+    propose: Callable[[], Code] | None,
     rng: np.random.Generator,
     *,
     away_from_best: bool,
 ) -> list[Code]:
-    """About 200 codes: 40 % from the proposer, 35 % one- and two-site mutations of the best, the rest uniform."""
+    """About 200 codes: 40 % from the proposer, 35 % one- and two-site mutations of the best, the rest uniform.
+
+    Without a proposer its share are mutations too.
+    """
     pool = Pool(feasible, history)
     origins = parents(history, away_from_best=away_from_best)
 
@@ -59,7 +62,7 @@ def make_pool(
         parent = origins[int(rng.integers(len(origins)))]
         return feasible.encoding.mutate(parent.code, rng, sites=int(rng.integers(1, 3)))
 
-    pool.fill(propose, round(Q_SHARE * POOL))
+    pool.fill(propose or mutation, round(Q_SHARE * POOL))
     pool.fill(mutation, round(MUTATION_SHARE * POOL))
     pool.fill(lambda: feasible.encoding.draw(rng), POOL - len(pool.codes))
     return list(pool.codes)

@@ -7,18 +7,24 @@ from typing import Any
 from search.errors import UnknownSampler
 from search.feasible import LatencyFunction
 from search.samplers.base import CandidateSampler
+from search.samplers.bo_only import BOOnlySampler
 from search.samplers.evolution import EvolutionSampler
 from search.samplers.local_search import LocalSearchSampler
 from search.samplers.npas import NPASSampler
+from search.samplers.q_only import QOnlySampler
 from search.samplers.random import RandomFeasibleSampler
+from search.samplers.tpe import TPESampler
 from supernet import SearchSpace
 
 __all__ = [
+    "BOOnlySampler",
     "CandidateSampler",
     "EvolutionSampler",
     "LocalSearchSampler",
     "NPASSampler",
+    "QOnlySampler",
     "RandomFeasibleSampler",
+    "TPESampler",
     "make_sampler",
     "sampler_names",
 ]
@@ -28,6 +34,9 @@ _SAMPLERS: dict[str, type[CandidateSampler]] = {
     "random": RandomFeasibleSampler,
     "evolution": EvolutionSampler,
     "local_search": LocalSearchSampler,
+    "tpe": TPESampler,
+    "q_only": QOnlySampler,
+    "bo_only": BOOnlySampler,
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from search.encoding import Code
@@ -51,10 +53,13 @@ class NPASSampler(CandidateSampler):
         stalled = history.since_best >= STALL
         if len(history) < self.startup or not history.observations or (stalled and len(history) % 2):
             return self.feasible.draw(rng, history.seen)
-        count = len(history.observations)
-        table, epsilon = self._agent.table(history.observations), self._agent.epsilon(count)
-        pool = make_pool(self.feasible, history, lambda: table.propose(rng, epsilon), rng, away_from_best=stalled)
+        pool = make_pool(self.feasible, history, self._proposer(history, rng), rng, away_from_best=stalled)
         if not pool:
             return self.feasible.draw(rng, history.seen)
         scores = self._surrogate.log_expected_improvement(history, pool)
         return pool[int(np.argmax(scores))]
+
+    def _proposer(self, history: History, rng: np.random.Generator) -> Callable[[], Code] | None:
+        """Proposals beside mutations and uniform ones, if there are any."""
+        table, epsilon = self._agent.table(history.observations), self._agent.epsilon(len(history.observations))
+        return lambda: table.propose(rng, epsilon)

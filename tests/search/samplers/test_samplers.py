@@ -134,5 +134,5 @@ def test_parameters_that_are_no_site_are_sampled_too(toy: SearchSpace, latency: 
 
 
 def test_unknown_name_lists_the_known_ones(toy: SearchSpace, latency: Function) -> None:
-    with pytest.raises(UnknownSampler, match="npas, random, evolution, local_search"):
+    with pytest.raises(UnknownSampler, match="npas, random, evolution, local_search, tpe"):
         make_sampler("annealing", toy, latency, 1.0)
