@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import optuna
 from optuna.samplers import TPESampler as OptunaTPESampler
@@ -34,7 +37,8 @@ class TPESampler(CandidateSampler):
 
     def _study(self, history: History, worst: float, *, seed: int) -> optuna.Study:
         """The history as TPE reads it; candidates that are being evaluated count as the worst seen."""
-        study = optuna.create_study(direction="maximize", sampler=OptunaTPESampler(seed=seed, multivariate=True))
+        with _without_news():
+            study = optuna.create_study(direction="maximize", sampler=OptunaTPESampler(seed=seed, multivariate=True))
         study.add_trials([self._trial(o.code, o.reward) for o in history.observations])
         study.add_trials([self._trial(code, worst) for code in history.pending])
         return study
@@ -53,3 +57,14 @@ class TPESampler(CandidateSampler):
         assert code is not None
         study.tell(trial, state=TrialState.FAIL)
         return code
+
+
+@contextmanager
+def _without_news() -> Iterator[None]:
+    """That there is one more study in memory, for every proposal, is nothing to log."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)

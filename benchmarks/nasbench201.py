@@ -1,0 +1,90 @@
+"""NAS-Bench-201 (Dong and Yang 2020, arXiv 2001.00326) under latencies measured on five devices (HELP, 2106.08630).
+
+A cell has six edges, each with one of five operations: 15 625 cells. The table is a CSV file with the columns `op0` to
+`op5`, `c10_val`, `c10_test` and `lat_<device>`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from supernet import Candidate, Choice
+
+OPERATIONS = ("none", "skip", "conv1x1", "conv3x3", "avg_pool3x3")
+NODES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""The edges of the cell, as pairs of its four nodes."""
+DEVICES = ("pixel3", "2080ti_1", "gold_6226", "raspi4", "titan_rtx_256")
+
+Floats = NDArray[np.float64]
+Code = tuple[int, ...]
+
+
+class CellSpace:
+    """What the search asks of a space: six sites, five choices each, and the graph that they form."""
+
+    def __init__(self) -> None:
+        self.sites = NODES
+        self._choices = tuple(Choice(operation) for operation in OPERATIONS)
+
+    def choices(self, site: int) -> tuple[Choice, ...]:
+        """The operations, the same at every site."""
+        return self._choices
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of sites of which one ends where the other starts."""
+        numbered = list(enumerate(NODES))
+        return tuple((i, j) for i, (_, end) in numbered for j, (start, _) in numbered if end == start)
+
+    def labels(self, candidate: Candidate) -> list[str]:
+        """One graph label a site: its operation."""
+        return [choice.operator for choice in candidate.choices]
+
+    def smallest(self) -> Candidate:
+        """The cell without operations."""
+        return self.decode((0,) * len(NODES))
+
+    def encode(self, candidate: Candidate) -> Code:
+        """Index of each choice."""
+        return tuple(self._choices.index(choice) for choice in candidate.choices)
+
+    def decode(self, code: Code) -> Candidate:
+        """Inverse of `encode`."""
+        return Candidate(tuple(self._choices[index] for index in code))
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is known of every cell: arrays [5, 5, 5, 5, 5, 5], indexed by the operations of the six edges.
+
+    Attributes:
+        validation, test: accuracy on CIFAR-10 after 200 epochs, in percent points, means over the seeds trained.
+        latency_ms: by device.
+    """
+
+    validation: Floats
+    test: Floats
+    latency_ms: dict[str, Floats]
+
+    @classmethod
+    def read(cls, path: Path) -> Table:
+        """Read a CSV file, compressed or not.
+
+        Raises:
+            OSError: if there is no such file.
+            KeyError: if a column is missing.
+        """
+        frame = pd.read_csv(path)
+        where = tuple(frame[f"op{edge}"].to_numpy() for edge in range(len(NODES)))
+
+        def grid(column: str) -> Floats:
+            values = np.full((len(OPERATIONS),) * len(NODES), np.nan)
+            values[where] = frame[column]
+            return values
+
+        return cls(grid("c10_val"), grid("c10_test"), {device: grid(f"lat_{device}") for device in DEVICES})

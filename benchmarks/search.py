@@ -1,0 +1,129 @@
+"""Samplers beside one another on NAS-Bench-201 under latency budgets: python -m benchmarks.search TABLE [--seeds 20]
+
+Every method gets the same filter and the same number of evaluations: what is predicted over the budget is never
+evaluated. Five devices, three budgets (quantiles of the device's latencies), several seeds. A row a run; runs that are
+in the results already are not repeated, so that it can be stopped and gone on with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, astuple, dataclass, fields
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import track
+
+from benchmarks.command_line import common, parser
+from benchmarks.machine import machine_facts
+from benchmarks.nasbench201 import DEVICES, CellSpace, Table
+from benchmarks.tables import read_table, write_table
+from search import make_sampler
+from search.history import History, Observation
+from supernet import Candidate, SearchSpace
+
+METHODS = ("npas", "bo_only", "q_only", "evolution", "local_search", "tpe", "random")
+QUANTILES = (0.10, 0.25, 0.50)
+CHECKPOINTS = (25, 50, 100, 150)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: what is searched, by whom, and the seed."""
+
+    device: str
+    quantile: float
+    method: str
+    seed: int
+
+
+def run_cell(path: Path, cell: Cell) -> dict[str, object]:
+    """Search, and tell how far the best cell found is from the best under the budget, in points.
+
+    `regret_N` is that of validation accuracy after N evaluations; `test_regret_N` compares the test accuracy of the
+    cell picked by validation with that of the cell one would pick knowing everything.
+    """
+    torch.set_num_threads(1)
+    table = _table(path)
+    latency_ms = table.latency_ms[cell.device]
+    budget_ms = float(np.nanquantile(latency_ms, cell.quantile))
+    space = CellSpace()
+    sampler = make_sampler(
+        cell.method,
+        cast(SearchSpace, space),
+        lambda candidate: _at(latency_ms, space, candidate),
+        budget_ms,
+        seed=cell.seed,
+        trials=max(CHECKPOINTS),
+    )
+    observations: list[Observation] = []
+    for done in range(max(CHECKPOINTS)):
+        code = sampler.propose(History(tuple(observations)), np.random.default_rng([cell.seed, done]))
+        assert code is not None
+        observations.append(Observation(code, float(table.validation[code])))
+    best = np.unravel_index(np.nanargmax(np.where(latency_ms <= budget_ms, table.validation, np.nan)), latency_ms.shape)
+    row: dict[str, object] = {**asdict(cell), "budget_ms": budget_ms}
+    for count in CHECKPOINTS:
+        pick = max(observations[:count], key=lambda observation: observation.reward).code
+        row[f"regret_{count}"] = float(table.validation[best] - table.validation[pick])
+        row[f"test_regret_{count}"] = float(table.test[best] - table.test[pick])
+    return row
+
+
+@lru_cache(maxsize=1)
+def _table(path: Path) -> Table:
+    return Table.read(path)
+
+
+def _at(latency_ms: np.ndarray, space: CellSpace, candidate: Candidate) -> float:
+    return float(latency_ms[space.encode(candidate)])
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    table = read_table(path)[0] if path.exists() else pd.DataFrame()
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def cells(methods: tuple[str, ...], seeds: int) -> Iterator[Cell]:
+    """All runs, seed by seed, so that a part of them is a fair comparison of fewer seeds."""
+    for seed, device, quantile, method in product(range(seeds), DEVICES, QUANTILES, methods):
+        yield Cell(device, quantile, method, seed)
+
+
+def summary(table: pd.DataFrame, count: int = max(CHECKPOINTS)) -> pd.DataFrame:
+    """Mean validation regret after `count` evaluations: a row a device and budget, a column a method."""
+    means = table.pivot_table(index=["device", "quantile"], columns="method", values=f"regret_{count}")
+    return means[[method for method in METHODS if method in means]]
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("table", type=Path, help="NAS-Bench-201 with latencies, as a CSV file")
+    made.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    made.add_argument("--seeds", type=int, default=20)
+    made.add_argument("--jobs", type=int, default=1, help="processes, one core each")
+    arguments = made.parse_args()
+    told = common(arguments)
+    path, names = told.folder / "search.csv", [field.name for field in fields(Cell)]
+    rows = _rows(path)
+    done = {tuple(row[name] for name in names) for row in rows}
+    left = [cell for cell in cells(tuple(arguments.methods), arguments.seeds) if astuple(cell) not in done]
+    facts = machine_facts()
+    with ProcessPoolExecutor(arguments.jobs) as workers:
+        runs = [workers.submit(run_cell, arguments.table, cell) for cell in left]
+        for run in track(as_completed(runs), "runs", total=len(runs)):
+            rows.append(run.result())
+            write_table(path, pd.DataFrame(rows).sort_values(names), facts)
+    table = pd.DataFrame(rows)
+    for count in (100, 150):
+        print(f"\nmean validation regret after {count} evaluations\n{summary(table, count).round(3)}")
+
+
+if __name__ == "__main__":
+    main()
