@@ -99,19 +99,23 @@ def _gather(tables: Sequence[NDArray[np.float64]], codes: Sequence[Code]) -> NDA
 
 
 class CandidateKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
-    """K of this module for the candidates of a fixed list, which inputs [..., n, 1] name by index.
+    """K of this module for N candidates of a fixed list, which inputs [..., n, 1] name by index.
+
+    Each can be compared with the first M of the list, and with itself: that is all that marginal posteriors take.
 
     Args:
-        similarity: K_WL,h of the list with itself: [rounds + 1, N, N].
-        differences: mean operator, scheme and log-rate differences: [3, N, N].
+        similarity: K_WL,h of the list with its first M: [rounds + 1, N, M].
+        differences: mean operator, scheme and log-rate differences of the same: [3, N, M].
     """
 
     pairs: Tensor
 
     def __init__(self, similarity: Tensor, differences: Tensor) -> None:
         super().__init__()
-        self._graphs = len(similarity)
-        pairs = torch.cat([similarity, differences]).permute(1, 2, 0).contiguous()
+        self._graphs, _, self._others = similarity.shape
+        itself = torch.tensor([1.0] * self._graphs + [0.0] * len(differences))[:, None, None]
+        pairs = torch.cat([similarity, differences])
+        pairs = torch.cat([pairs, itself.to(pairs).expand(-1, pairs.shape[1], 1)], -1).permute(1, 2, 0).contiguous()
         self.register_buffer("pairs", pairs, persistent=False)
         self.register_parameter("logits", torch.nn.Parameter(pairs.new_zeros(self._graphs + 1)))
         self.register_parameter("raw_decays", torch.nn.Parameter(pairs.new_zeros(3)))
@@ -133,7 +137,7 @@ class CandidateKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
     def forward(
         self, x1: Tensor, x2: Tensor, diag: bool = False, last_dim_is_batch: bool = False, **params: Any
     ) -> Tensor:
-        rows, columns = x1[..., 0].long(), x2[..., 0].long()
+        rows, columns = x1[..., 0].long(), x2[..., 0].long().clamp(max=self._others)
         if not diag:
             rows, columns = rows[..., :, None], columns[..., None, :]
         pairs = self.pairs[rows, columns]

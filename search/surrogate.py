@@ -52,7 +52,7 @@ class Surrogate:
         codes = [*observed, *history.pending, *pool]
         targets = torch.from_numpy(normalised([observation.reward for observation in history.observations]))
         with one_thread():
-            covariance = self._covariance(codes)
+            covariance = self._covariance(codes, len(observed) + len(history.pending))
             hyperparameters = self._fit(history.observations)
             model = _model(covariance, targets, hyperparameters)
             if history.pending:
@@ -65,17 +65,19 @@ class Surrogate:
                 scores = LogExpectedImprovement(model, best_f=best)(inputs[:, None, None])
         return np.asarray(scores.numpy(), dtype=np.float64)
 
-    def _covariance(self, codes: Sequence[Code]) -> CandidateKernel:
+    def _covariance(self, codes: Sequence[Code], known: int) -> CandidateKernel:
+        """The kernel of all codes with the first `known` of them."""
         return CandidateKernel(
-            torch.from_numpy(self._features.similarity(codes, codes)),
-            torch.from_numpy(self._features.differences(codes, codes)),
+            torch.from_numpy(self._features.similarity(codes, codes[:known])),
+            torch.from_numpy(self._features.differences(codes, codes[:known])),
         )
 
     def _fit(self, observations: tuple[Observation, ...]) -> dict[str, Any]:
         used = observations[: fitted_observations(len(observations))]
         if used != self._fitted:
             targets = torch.from_numpy(normalised([observation.reward for observation in used]))
-            model = _model(self._covariance([observation.code for observation in used]), targets)
+            codes = [observation.code for observation in used]
+            model = _model(self._covariance(codes, len(codes)), targets)
             model.train()
             likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
             fit_gpytorch_mll_scipy(likelihood, options={"maxiter": FIT_ITERATIONS})
