@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from compiler.compiled import CompiledModel, load_compiled
     from compiler.errors import CompilerError
     from compiler.kernels import Schedule
+    from compiler.lowering import Lowering
     from compiler.onnx_export import OnnxReport, export_onnx
     from compiler.ordering import Call, sequence
     from compiler.runtime import Timing, pinned
@@ -27,6 +28,7 @@ _HOMES = {
     "compiled": ("CompiledModel", "load_compiled"),
     "errors": ("CompilerError",),
     "kernels": ("Schedule",),
+    "lowering": ("Lowering",),
     "onnx_export": ("OnnxReport", "export_onnx"),
     "runtime": ("Timing", "pinned"),
     "select": ("schedule",),
@@ -43,6 +45,7 @@ __all__ = [
     "CompiledModel",
     "CompilerError",
     "KernelSpec",
+    "Lowering",
     "OnnxReport",
     "Schedule",
     "Target",

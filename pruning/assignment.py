@@ -87,6 +87,15 @@ class Assignment:
             other._decisions.append(replace(decision, targets=coupled))
         return other
 
+    def coupled(self) -> list[tuple[str, ...]]:
+        """The structural targets, those together that take one sparsity because their filters, or channels, are one."""
+        sets: list[set[str]] = []
+        for decision in self._decisions:
+            joined = {target.name for target in decision.targets}
+            joined = joined.union(*(names for names in sets if names & joined))
+            sets = [names for names in sets if not names & joined] + [joined]
+        return [tuple(target.name for target in self.targets if target.name in names) for names in sets]
+
     def weights(self) -> dict[str, Tensor]:
         """The targets' weights as they are now, without gradient."""
         return {target.name: target.module.weight.detach() for target in self.targets}

@@ -1,0 +1,124 @@
+"""What a network loses with some of its weights, comparable between layers and schemes."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pruning.errors import NonFiniteWeights, NothingToPrune
+from pruning.scheme import Scheme
+from pruning.sparsity import Sparsity
+from pruning.target import Prunable, Target
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Importance(Protocol):
+    """Estimates, in one unit for all layers, of what pruning costs."""
+
+    def lost(self, name: str, scheme: Scheme, mask: Tensor) -> float:
+        """What goes with the weights of a module where `mask` (bool, its weight's shape) is False; not negative."""
+
+
+class EnergyImportance:
+    """Needs no data: the share of a layer's energy that goes, the relative error of its output under white inputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Raises NonFiniteWeights."""
+        self._energy = {name: layer.weight.detach().double().square() for name, layer in _layers(model).items()}
+        for name, energy in self._energy.items():
+            _require_finite(name, energy)
+
+    def lost(self, name: str, scheme: Scheme, mask: Tensor) -> float:
+        energy = self._energy[name]
+        return float(energy[~mask].sum() / energy.sum().clamp_min(1e-300))
+
+
+class TaylorImportance:
+    """What the loss changes by, to first order: the sum over the groups that go of their Taylor importance.
+
+    I_g = mean over the batches of (sum_{j in g} w_j dL/dw_j)^2 (Molchanov et al. 2019, 1906.10771, equation 8), g being
+    the groups of the scheme.
+
+    Args:
+        model: runs in evaluation mode; its weights, gradients and modes stay as they are.
+        batches: (inputs, targets): 10 to 50 batches, at least 1000 samples.
+        schemes: those that will be asked for.
+        loss: of the model's outputs and the targets.
+
+    Raises:
+        NothingToPrune: there was no batch.
+        NonFiniteWeights: a weight or a gradient is not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        schemes: Sequence[Scheme],
+        loss: Loss = F.cross_entropy,
+    ) -> None:
+        layers = _layers(model)
+        weights = [layer.weight for layer in layers.values()]
+        self._targets = {
+            (name, scheme): target
+            for name, layer in layers.items()
+            for scheme in schemes
+            for target in [Target(name, layer, Sparsity(scheme, 2))]
+            if scheme.supports(target.group_shape) is None
+        }
+        self._sums: dict[tuple[str, Scheme], Tensor] = {}
+        count = 0
+        with _evaluating(model, weights):
+            for inputs, targets in batches:
+                value = loss(model(inputs.to(weights[0].device)), targets.to(weights[0].device))
+                gradients = torch.autograd.grad(value, weights, allow_unused=True)
+                self._add(dict(zip(layers, gradients, strict=True)))
+                count += 1
+        if not count:
+            raise NothingToPrune("no batch was given to find the importance with; give at least one")
+        for key, total in self._sums.items():
+            _require_finite(key[0], total)
+            self._sums[key] = total / count
+
+    def lost(self, name: str, scheme: Scheme, mask: Tensor) -> float:
+        if (name, scheme) not in self._sums:
+            return 0.0  # the loss does not depend on it
+        gone = self._targets[name, scheme].totals(mask.float()) == 0
+        return float(self._sums[name, scheme][gone].sum())
+
+    def _add(self, gradients: dict[str, Tensor | None]) -> None:
+        for (name, scheme), target in self._targets.items():
+            gradient = gradients[name]
+            if gradient is not None:
+                gains = target.totals(target.module.weight.detach().float() * gradient.float()).double().square()
+                self._sums[name, scheme] = self._sums.get((name, scheme), 0) + gains
+
+
+@contextmanager
+def _evaluating(model: nn.Module, weights: Sequence[Tensor]) -> Iterator[None]:
+    """Evaluation mode, and gradients of the weights; both as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    needed = [weight.requires_grad for weight in weights]
+    try:
+        model.eval()
+        for weight in weights:
+            weight.requires_grad_()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for weight, need in zip(weights, needed, strict=True):
+            weight.requires_grad_(need)
+
+
+def _layers(model: nn.Module) -> dict[str, Prunable]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+
+
+def _require_finite(name: str, values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise NonFiniteWeights(f"weights or gradients of {name!r} are not finite; take the last good checkpoint")
