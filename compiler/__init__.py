@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compiler.compile import compile_graph, compile_model, compile_specs
+    from compiler.compile import SELF_CONTAINED, compile_graph, compile_model, compile_specs
     from compiler.compiled import CompiledModel, load_compiled
     from compiler.errors import CompilerError
     from compiler.kernels import Schedule
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from compiler.toolchain import compiler_version, find_compiler
 
 _HOMES = {
-    "compile": ("compile_graph", "compile_model", "compile_specs"),
+    "compile": ("SELF_CONTAINED", "compile_graph", "compile_model", "compile_specs"),
     "compiled": ("CompiledModel", "load_compiled"),
     "errors": ("CompilerError",),
     "kernels": ("Schedule",),
@@ -41,6 +41,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "SELF_CONTAINED",
     "Call",
     "CompiledModel",
     "CompilerError",

@@ -63,7 +63,10 @@ def allocate(variants: Variants, predictor: Predictor, budget_ms: float) -> Allo
     """
     dense = predictor.predict_network(variants.dense)
     options = [
-        [[[_option(variant, predictor) for variant in slot] for slot in alternative] for alternative in site.alternatives]
+        [
+            [[_option(variant, predictor) for variant in slot] for slot in alternative]
+            for alternative in site.alternatives
+        ]
         for site in variants.sites
     ]
     best: tuple[Selection, NetworkPrediction] | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compiler import Call, KernelSpec, Lowering, Target
+from compiler import SELF_CONTAINED, Call, KernelSpec, Lowering, Target
 from pruning import Sparsity
 from pruning.assignment import Assignment
 from pruning.dependency.graph import Inputs
@@ -88,6 +88,9 @@ class _Offers:
 class Variants:
     """The sites of a network, and the kernels of any plan for them, found without compiling or training anything.
 
+    Kernels that cannot be timed by themselves, such as movements of data, are left out: a predictor that is fitted to
+    this network's measured latencies has them in its overhead.
+
     Args:
         model: a copy of it is worked with.
         example_inputs: one tensor, or the positional arguments of a forward pass.
@@ -139,9 +142,7 @@ class Variants:
             for site, pick in zip(self.sites, picks, strict=True)
             for slot, option in zip(site.alternatives[pick.alternative], pick.options, strict=True)
         )
-        return {
-            name: variant.sparsity for variant in chosen if not variant.sparsity.dense for name in variant.layers
-        }
+        return {name: variant.sparsity for variant in chosen if not variant.sparsity.dense for name in variant.layers}
 
     def random_plan(self, generator: np.random.Generator) -> Plan:
         """A plan with one variant at random of every slot."""
@@ -204,7 +205,9 @@ class Variants:
         order = [name for name, _ in self._model.named_modules()]
         for joined in sorted(together, key=lambda names: min(map(order.index, names))):
             layers = tuple(name for name in order if name in joined)
-            singles = {name: [Variant((name,), Sparsity(), 0.0, (), ()), *offers.single.get(name, [])] for name in layers}
+            singles = {
+                name: [Variant((name,), Sparsity(), 0.0, (), ()), *offers.single.get(name, [])] for name in layers
+            }
             joint = [slot for names, by_scheme in offers.joint.items() for slot in by_scheme.values() if len(names) > 1]
             joint = [slot for slot in joint if set(slot[0].layers) <= joined]
             for name in layers:
@@ -235,8 +238,8 @@ def _only(masks: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor
 
 
 def _of(calls: Sequence[Call], layer: str) -> tuple[KernelSpec, ...]:
-    return tuple(call.spec for call in calls if call.layer == layer)
+    return _kernels([call for call in calls if call.layer == layer])
 
 
 def _kernels(calls: Sequence[Call]) -> tuple[KernelSpec, ...]:
-    return tuple(call.spec for call in calls)
+    return tuple(call.spec for call in calls if call.spec.op in SELF_CONTAINED)
