@@ -1,0 +1,89 @@
+"""Importance against its formula, and against what the loss really does."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pruning import make_scheme
+from pruning.errors import NonFiniteWeights, NothingToPrune
+from pruning.importance import EnergyImportance, TaylorImportance
+
+SCHEMES = [make_scheme(text) for text in ("filter", "block_punched(8x1)", "unstructured")]
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=2), nn.Flatten(), nn.Linear(48, 3)
+    )
+
+
+def batches(count: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(5, 2, 6, 6, generator=generator), torch.randint(3, (5,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def gradients(model: nn.Module, name: str) -> list[torch.Tensor]:
+    """The weight's gradient in every batch, in evaluation mode."""
+    found = []
+    for inputs, labels in batches():
+        model.zero_grad()
+        F.cross_entropy(model.eval()(inputs), labels).backward()
+        found.append(model.get_submodule(name).weight.grad.clone())
+    return found
+
+
+def test_a_filters_importance_is_the_squared_first_order_change() -> None:
+    model = net()
+    weight = model[3].weight.detach()
+    expected = torch.stack([(weight * gradient).flatten(1).sum(1).square() for gradient in gradients(model, "3")])
+    importance = TaylorImportance(model, batches(), SCHEMES)
+    for gone in ([0], [3, 11], list(range(12))):
+        mask = torch.ones_like(weight, dtype=torch.bool)
+        mask[gone] = False
+        assert importance.lost("3", SCHEMES[0], mask) == pytest.approx(float(expected.mean(0)[gone].sum()), rel=1e-4)
+
+
+def test_single_weights_add_up() -> None:
+    model = net()
+    weight = model[5].weight.detach()
+    expected = torch.stack([(weight * gradient).square() for gradient in gradients(model, "5")]).mean(0)
+    mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(2)) < 0.5
+    found = TaylorImportance(model, batches(), SCHEMES).lost("5", SCHEMES[2], mask)
+    assert found == pytest.approx(float(expected[~mask].sum()), rel=1e-4)
+
+
+def test_energy_is_the_share_that_goes() -> None:
+    model = net()
+    weight = model[0].weight.detach()
+    mask = torch.ones_like(weight, dtype=torch.bool)
+    mask[2:] = False
+    importance = EnergyImportance(model)
+    expected = float(weight[2:].square().sum() / weight.square().sum())
+    assert importance.lost("0", SCHEMES[0], mask) == pytest.approx(expected, rel=1e-6)
+    assert importance.lost("0", SCHEMES[0], torch.ones_like(mask)) == 0
+
+
+def test_the_model_is_as_it_was() -> None:
+    model = net().train()
+    model[4].eval()
+    model[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    TaylorImportance(model, batches(), SCHEMES)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model] == [True, True, True, True, False, True]
+    assert [p.requires_grad for p in model.parameters()] == [False, *[True] * (len(list(model.parameters())) - 1)]
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_no_batch_and_no_numbers_are_named() -> None:
+    with pytest.raises(NothingToPrune, match="at least one"):
+        TaylorImportance(net(), [], SCHEMES)
+    model = net()
+    model[3].weight.data[0] = float("nan")
+    with pytest.raises(NonFiniteWeights, match="'3'"):
+        EnergyImportance(model)
