@@ -199,7 +199,9 @@ def _sum(hulls: Sequence[_Hull]) -> _Hull:
     """Hull of the sums of one point of each: their edges, the steepest first."""
     steps = [np.stack([np.diff(hull.ms), np.diff(hull.lost)], axis=1) for hull in hulls]
     edges = np.concatenate([np.zeros((0, 2)), *steps])
-    edges = edges[np.argsort(edges[:, 1] / edges[:, 0], kind="stable")]
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # edges may be as short as rounding errors
+        slopes = edges[:, 1] / edges[:, 0]
+    edges = edges[np.argsort(slopes, kind="stable")]
     start = [sum(float(hull.ms[0]) for hull in hulls), sum(float(hull.lost[0]) for hull in hulls)]
     return _Hull(*np.cumsum(np.concatenate([[start], edges]), axis=0).T)
 

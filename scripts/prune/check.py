@@ -34,6 +34,10 @@ def check(config: DictConfig) -> None:
         subjects.menu(config)
         if config.predictor is not None:
             LatencyPredictor.load(config.predictor)
+    for key, least in (("threads", 1), ("profile.kernels", 20), ("profile.networks", 1)):
+        found = OmegaConf.select(config, key)
+        if not isinstance(found, int) or found < least:
+            raise InvalidSetting(key, found, f"whole numbers from {least}", COMMAND)
     target = inputs.device(config).target
     require_here(target)
     find_compiler(target)
@@ -41,7 +45,9 @@ def check(config: DictConfig) -> None:
     _check_training(config)
     subject = Subject.load(config)
     if config.plan is not None:
-        make_algorithm("magnitude", copy.deepcopy(subject.model), parse_plan(config.plan), subject.examples)
+        options = inputs.mapping(config.pruning.options)
+        model, plan = copy.deepcopy(subject.model), parse_plan(config.plan)
+        make_algorithm(config.pruning.algorithm, model, plan, subject.examples, **options)
 
 
 def fingerprints(config: DictConfig) -> dict[str, str | None]:

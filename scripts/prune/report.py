@@ -37,6 +37,9 @@ def run(config: DictConfig, run_dir: Path) -> None:
     )
     write_text(run_dir / "report.html", html)
     console.print(layer_table(metrics))
+    for layer in metrics.layers:
+        if layer.skipped:
+            say(f"{layer.name} stays dense: {layer.skipped}")
     console.print(summary(metrics))
     for sentence in shortfalls(metrics):
         say(f"Not achieved: {sentence}")
@@ -46,14 +49,14 @@ def run(config: DictConfig, run_dir: Path) -> None:
 
 
 def layer_table(metrics: PruneMetrics) -> Table:
-    """A convolution or linear layer a row; what was predicted and what was measured stand in columns of their own."""
+    """A convolution or linear layer a row, without the reasons; predicted and measured times have their own columns."""
     title = "layers" if metrics.budget_ms is None else f"layers, budget {metrics.budget_ms:.3f} ms"
     table = Table(title=title, box=None, padding=(0, 2, 0, 0))
-    for heading in HEADINGS:
-        words = heading in _WORDS
-        table.add_column(heading, justify="left" if words else "right", overflow="fold" if words else "ellipsis")
+    table.add_column(HEADINGS[0], overflow="fold")
+    for heading in HEADINGS[1:-1]:
+        table.add_column(heading, justify="left" if heading in _WORDS else "right", no_wrap=heading in _WORDS)
     for layer in metrics.layers:
-        table.add_row(*_cells(layer), style="" if layer.skipped == "" else "dim")
+        table.add_row(*_cells(layer)[:-1], style="" if layer.skipped == "" else "dim")
     return table
 
 

@@ -11,7 +11,7 @@ from pruning import knapsack
 from pruning.errors import BudgetTooSmall, InvalidOption
 from pruning.knapsack import Option, select
 
-NUMBERS = st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 1.7, 2.0, 3.3]) | st.floats(-2, 5)
+NUMBERS = st.integers(-128, 320).map(lambda number: number / 64)  # sums of these have no rounding errors
 OPTIONS = st.builds(Option, NUMBERS, NUMBERS)
 SLOTS = st.lists(OPTIONS, min_size=1, max_size=4)
 ALTERNATIVES = st.lists(SLOTS, min_size=1, max_size=2)
@@ -54,9 +54,9 @@ def test_the_selection_is_the_best_of_all(sites, share):
     times = [ms for _, ms in found]
     budget = min(times) + share * (max(times) - min(times))
     selection = select(sites, budget)
-    assert sums(sites, selection.picks) == pytest.approx((selection.lost, selection.ms), abs=1e-9)
+    assert sums(sites, selection.picks) == (selection.lost, selection.ms)
+    assert selection.lost == min(lost for lost, ms in found if ms <= budget + 1e-7)
     assert selection.ms <= budget + 1e-7
-    assert selection.lost == pytest.approx(min(lost for lost, ms in found if ms <= budget + 1e-12), abs=1e-7)
     assert selection.gap == 0
 
 
