@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,8 +81,24 @@ class _Offers:
     """What is found while the menu is gone through."""
 
     single: dict[str, list[Variant]] = field(default_factory=dict)
+    """By layer."""
     joint: dict[tuple[str, ...], dict[str, list[Variant]]] = field(default_factory=dict)
+    """By layers that lose filters together, and by scheme."""
     refused: dict[str, list[str]] = field(default_factory=dict)
+    """Reasons by layer."""
+    nowhere: list[str] = field(default_factory=list)
+    """Reasons of schemes that no layer can take."""
+
+    def of(self, name: str) -> list[Variant]:
+        """What a layer is offered for itself; dense first."""
+        filters = self.joint.get((name,), {}).values()
+        dense = Variant((name,), Sparsity(), 0.0, (), ())
+        return [dense, *self.single.get(name, []), *(variant for slot in filters for variant in slot)]
+
+    def of_several(self, layers: Collection[str]) -> list[tuple[Variant, ...]]:
+        """What more than one of these layers are offered together, a slot a scheme."""
+        slots = [tuple(slot) for by_scheme in self.joint.values() for slot in by_scheme.values()]
+        return [slot for slot in slots if len(slot[0].layers) > 1 and slot[0].layers[0] in layers]
 
 
 class Variants:
@@ -117,14 +133,13 @@ class Variants:
         offers = _Offers()
         for scheme in menu.schemes:
             self._offer(menu.rates_of(scheme), offers)
-        self.skipped = {name: "; ".join(reasons) for name, reasons in offers.refused.items() if len(reasons) > 0}
-        """Layers that can take nothing of the menu, with the reasons."""
         self.sites = tuple(self._sites(offers))
         if not self.sites:
-            reasons = "; ".join(f"{name!r}: {reason}" for name, reason in self.skipped.items())
+            reasons = "; ".join(offers.nowhere)
             raise NothingToPrune(f"no layer of {type(model).__name__} can take anything of the menu. {reasons}")
         offered = {name for site in self.sites for name in site.layers}
-        self.skipped = {name: reason for name, reason in self.skipped.items() if name not in offered}
+        self.skipped = {name: "; ".join(why) for name, why in offers.refused.items() if name not in offered}
+        """Layers that can take nothing of the menu, with the reasons."""
 
     def kernels(self, plan: Plan) -> tuple[KernelSpec, ...]:
         """The kernels of the network under a plan, all its interplay included, in execution order."""
@@ -163,7 +178,8 @@ class Variants:
             return
         try:
             assignment = Assignment(self._model, self._example_inputs, sparsities[-1])
-        except NothingToPrune:
+        except NothingToPrune as error:
+            offers.nowhere.append(str(error))
             return
         scheme = str(sparsities[-1].scheme)
         for name, reason in assignment.skipped.items():
@@ -172,18 +188,17 @@ class Variants:
         for sparsity in sparsities:
             at = assignment.at(lambda target, sparsity=sparsity: sparsity)  # type: ignore[misc]
             masks = at.masks(at.weights())
-            takes = {t.name for t in at.targets if not bool(masks[t.name].all())}
-            if coupled:
-                for names in coupled:
-                    if takes.issuperset(names):
-                        calls = self._lowered(at, _only(masks, names))
-                        variant = self._variant(names, sparsity, masks, self.dense, _kernels(calls))
-                        offers.joint.setdefault(names, {}).setdefault(scheme, []).append(variant)
-                continue
-            calls = self._lowered(at, masks)
-            for name in takes:
-                variant = self._variant((name,), sparsity, masks, _of(self._dense_calls, name), _of(calls, name))
-                offers.single.setdefault(name, []).append(variant)
+            pruned = [target.name for target in at.targets if not bool(masks[target.name].all())]
+            for names in coupled:
+                if set(pruned).issuperset(names):
+                    calls = self._lowered(at, _only(masks, names))
+                    variant = self._variant(names, sparsity, masks, self.dense, _kernels(calls))
+                    offers.joint.setdefault(names, {}).setdefault(scheme, []).append(variant)
+            if not coupled:
+                calls = self._lowered(at, masks)
+                for name in pruned:
+                    variant = self._variant((name,), sparsity, masks, _of(self._dense_calls, name), _of(calls, name))
+                    offers.single.setdefault(name, []).append(variant)
 
     def _variant(
         self,
@@ -198,26 +213,14 @@ class Variants:
         return Variant(names, sparsity, lost, tuple((new - old).elements()), tuple((old - new).elements()))
 
     def _sites(self, offers: _Offers) -> Iterator[VariantSite]:
-        together: list[set[str]] = []
-        for names in (*((name,) for name in offers.single), *offers.joint):
-            joined = set(names).union(*(other for other in together if other & set(names)))
-            together = [other for other in together if not other & joined] + [joined]
         order = [name for name, _ in self._model.named_modules()]
-        for joined in sorted(together, key=lambda names: min(map(order.index, names))):
+        for joined in _together([*((name,) for name in offers.single), *offers.joint]):
             layers = tuple(name for name in order if name in joined)
-            singles = {
-                name: [Variant((name,), Sparsity(), 0.0, (), ()), *offers.single.get(name, [])] for name in layers
-            }
-            joint = [slot for names, by_scheme in offers.joint.items() for slot in by_scheme.values() if len(names) > 1]
-            joint = [slot for slot in joint if set(slot[0].layers) <= joined]
-            for name in layers:
-                for slot in offers.joint.get((name,), {}).values():
-                    singles[name] += slot
-            free = tuple(tuple(singles[name]) for name in layers)
-            alternatives = [free]
-            for slot in joint:
-                others = tuple(tuple(singles[name]) for name in layers if name not in slot[0].layers)
-                alternatives.append((tuple(slot), *others))
+            slots = {name: tuple(offers.of(name)) for name in layers}
+            alternatives = [tuple(slots.values())]
+            for slot in offers.of_several(joined):
+                others = (slots[name] for name in layers if name not in slot[0].layers)
+                alternatives.append((slot, *others))
             yield VariantSite(layers, tuple(alternatives))
 
     def _lowered(self, assignment: Assignment, masks: Mapping[str, Tensor]) -> tuple[Call, ...]:
@@ -230,6 +233,15 @@ class Variants:
             with torch.no_grad():
                 for name, value in self._model.state_dict().items():
                     value.copy_(self._weights[name])
+
+
+def _together(groups: Iterable[tuple[str, ...]]) -> list[set[str]]:
+    """Names that share a group, directly or by way of others."""
+    sets: list[set[str]] = []
+    for names in groups:
+        joined = set(names).union(*(found for found in sets if found & set(names)))
+        sets = [found for found in sets if not found & joined] + [joined]
+    return sets
 
 
 def _only(masks: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
