@@ -50,6 +50,11 @@ def parse_plan(found: Any) -> Plan:
 def _flat(nested: Mapping[Any, Any], prefix: str) -> list[tuple[str, str]]:
     pairs = []
     for key, value in nested.items():
+        if isinstance(key, float):
+            reason = (
+                f"{key} is a number, of which 1.1 and 1.10 are the same: quote the name, or write {{1: {{10: ...}}}}"
+            )
+            raise PlanUnreadable({key: value}, reason)
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             pairs += _flat(value, f"{name}.")

@@ -288,7 +288,7 @@ def test_a_file_names_layers_and_without_data_nothing_is_claimed(net, command, t
 
 
 def test_a_mapping_on_the_command_line_is_a_plan_too():
-    config = configuration("plan={1: {0: filter@2}, '2.*': nm(2:4)@2}")
+    config = configuration("plan={1: {0: filter@2}, 2.*: 'nm(2:4)@2'}")
     expected = {"1.0": Sparsity("filter", 2), "2.*": Sparsity("nm(2:4)", 2)}
     assert parse_plan(config.plan) == expected
 
@@ -298,11 +298,12 @@ def test_a_mapping_on_the_command_line_is_a_plan_too():
     [
         (["plan=pnuched@5"], UnknownScheme, "block_punched"),
         (["plan=filter@0.5"], InvalidRate, "0.5"),
-        (["plan={1.0: filter@4000}"], UnsupportedLayer, "less than one"),
-        (["plan={1.0: 'block(64x64)@2'}"], UnsupportedLayer, "64"),
-        (["plan={1.1.conv: filter@2}"], UnknownModule, "did you mean"),
+        (["plan={1: {0: filter@9000}}"], UnsupportedLayer, "less than one"),
+        (["plan={1: {0: 'block_punched(64x64)@2'}}"], UnsupportedLayer, "64"),
+        (["plan={1: {00: filter@2}}"], UnknownModule, "did you mean"),
+        (["plan={1.1: filter@2}"], PlanUnreadable, "quote the name"),
         (["plan=nowhere.yaml"], PlanUnreadable, "there is no file"),
-        (["plan={1.0: 3}"], PlanUnreadable, "is not a sparsity"),
+        (["plan={1: {0: 3}}"], PlanUnreadable, "is not a sparsity"),
         (["plan=filter@2", "model={net}:small"], NothingToPrune, "no layer"),
         (["plan=filter@2", "model={net}:empty"], ZeroWeights, "1.0"),
         (["plan=filter@2", "model={net}:biuld"], ModelNotFound, "near: build"),
@@ -321,7 +322,7 @@ def test_a_mapping_on_the_command_line_is_a_plan_too():
 )
 def test_what_cannot_work_is_named_before_anything_is_written(net, tmp_path, overrides, error, said):
     save_file({"x": torch.ones(1)}, net.parent / "other.safetensors")
-    given = [text.format(net=net) if "net" in text else text for text in overrides]
+    given = [text.replace("{net}", str(net)).replace("{net.parent}", str(net.parent)) for text in overrides]
     base = [f"model={net}:build", "input=[1,1,32,32]", "pruning=magnitude", f"run_dir={tmp_path / 'run'}"]
     with pytest.raises(error, match=said):
         check.check(configuration(*base, *given))

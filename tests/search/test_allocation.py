@@ -22,13 +22,13 @@ MENU = Menu(("filter(8)", "block_punched(16x1)", "block_kernel(16x1)"), (1, 2, 5
 
 
 class Estimates:
-    """The compiler's cycles as microseconds; a network is the sum, and a tenth of a millisecond."""
+    """The compiler's cycles as microseconds; a network is the sum, and a hundredth of a millisecond."""
 
     def predict(self, specs):
         return pd.DataFrame({"predicted_us": [schedule(spec, TARGET).cycles / 1e3 for spec in specs]})
 
     def predict_network(self, specs):
-        ms = self.predict(specs)["predicted_us"].sum() / 1e3 + 0.1
+        ms = self.predict(specs)["predicted_us"].sum() / 1e3 + 0.01
         return NetworkPrediction(ms, 0.9 * ms, 1.1 * ms)
 
 
@@ -141,7 +141,7 @@ def test_more_time_never_loses_more(variants):
 
 def test_a_budget_that_no_plan_meets_names_the_fastest(variants):
     with pytest.raises(BudgetTooSmall, match="the fastest choice takes") as raised:
-        allocate(variants, Estimates(), 0.1)
+        allocate(variants, Estimates(), 0.01)
     reachable = allocate(variants, Estimates(), raised.value.fastest_ms * 1.0001)
     assert reachable.predicted.mean_ms == pytest.approx(raised.value.fastest_ms, rel=1e-3)
 
