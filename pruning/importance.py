@@ -1,5 +1,7 @@
 """What a network loses with some of its weights, comparable between layers and schemes."""
 
+import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -35,6 +37,40 @@ class EnergyImportance:
     def lost(self, name: str, scheme: Scheme, mask: Tensor) -> float:
         energy = self._energy[name]
         return float(energy[~mask].sum() / energy.sum().clamp_min(1e-300))
+
+
+class MeasuredImportance:
+    """What the loss really rises by when one layer alone loses these weights, at the price of measuring it each time.
+
+    Args:
+        model: a copy of it is measured.
+        loss: of a model, on data that stay the same. It may recalibrate batch norms.
+
+    Raises:
+        NonFiniteWeights: a loss is not finite.
+    """
+
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module], float]) -> None:
+        self._model = copy.deepcopy(model)
+        self._loss = loss
+        self._whole = self._measure("")
+
+    def lost(self, name: str, scheme: Scheme, mask: Tensor) -> float:
+        weight = _layers(self._model)[name].weight.data
+        whole = weight.clone()
+        try:
+            weight.mul_(mask)
+            return max(0.0, self._measure(name) - self._whole)
+        finally:
+            weight.copy_(whole)
+
+    def _measure(self, name: str) -> float:
+        loss = self._loss(self._model)
+        if not math.isfinite(loss):
+            raise NonFiniteWeights(
+                f"the loss with {name or 'no layer'!r} pruned is {loss}; take the last good checkpoint"
+            )
+        return loss
 
 
 class TaylorImportance:

@@ -21,7 +21,9 @@ from scripts.prune.plan_text import file_of, parse_plan
 from scripts.prune.subject import COMMAND, Subject
 from search import Budget
 
-IMPORTANCES = ("taylor", "energy")
+IMPORTANCES = ("measured", "taylor", "energy")
+
+NEED_DATA = ("measured", "taylor")
 
 
 def check(config: DictConfig) -> None:
@@ -75,8 +77,8 @@ def _check_training(config: DictConfig) -> None:
     if recipe is not None and config.pruning.epochs >= recipe.epochs:
         allowed = f"below training.finetune.epochs = {recipe.epochs}"
         raise InvalidSetting("pruning.epochs", config.pruning.epochs, allowed, COMMAND)
-    if config.importance not in (None, *IMPORTANCES) or (config.importance == "taylor" and not data):
-        allowed = f"{' or '.join(IMPORTANCES)}; taylor needs data"
+    if config.importance not in (None, *IMPORTANCES) or (config.importance in NEED_DATA and not data):
+        allowed = f"{', '.join(IMPORTANCES)}; {' and '.join(NEED_DATA)} need data"
         raise InvalidSetting("importance", config.importance, allowed, COMMAND)
 
 

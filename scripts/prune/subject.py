@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 from latency_model import Device
 from pruning import make_scheme
-from pruning.importance import EnergyImportance, Importance, TaylorImportance
+from pruning.importance import EnergyImportance, Importance, MeasuredImportance, TaylorImportance
 from scripts import inputs
 from scripts.errors import InvalidSetting
 from scripts.example_inputs import example_inputs
 from scripts.user_model import load_dataset, load_model, load_weights
 from search.variants import Menu, Variants
-from training import Dataset, Recipe, batches
+from training import Dataset, Recipe, Split, batches, evaluate, recalibrate_batch_norm
 
 COMMAND = "prune"
-_BATCH, _BATCHES = 32, 48
+_BATCH, _BATCHES = 32, 32
+_RECALIBRATION = 128
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,26 @@ def menu(config: DictConfig) -> Menu:
 
 
 def importance(config: DictConfig, subject: Subject) -> Importance:
-    """What ranks the choices: Taylor's estimate on training pictures as they are trained on, or shares of energy."""
-    name = config.importance or ("energy" if subject.data is None else "taylor")
-    if name == "energy":
+    """What ranks the choices: found on training pictures, augmented as they are trained on, or without any."""
+    data = subject.data
+    name = config.importance or ("energy" if data is None else "measured")
+    if name == "energy" or data is None:
         return EnergyImportance(subject.model)
-    assert subject.data is not None
     trained = recipe(config)
     generator = torch.Generator().manual_seed(config.seed)
-    passes = batches(
-        subject.data.train, _BATCH, generator=generator, augment=None if trained is None else trained.augment
-    )
-    schemes = [make_scheme(text) for text in config.menu.schemes]
-    return TaylorImportance(subject.model, islice(passes, _BATCHES), schemes)
+    augment = None if trained is None else trained.augment
+    passes = list(islice(batches(data.train, _BATCH, generator=generator, augment=augment), _BATCHES))
+    if name == "taylor":
+        return TaylorImportance(subject.model, passes, [make_scheme(text) for text in config.menu.schemes])
+    images, labels = (torch.cat(parts) for parts in zip(*passes, strict=True))
+    half = len(images) // 2
+    known, judged = images[:half].split(_RECALIBRATION), Split(images[half:], labels[half:])
+
+    def loss(model: nn.Module) -> float:
+        recalibrate_batch_norm(model, known)
+        return evaluate(model, judged).loss
+
+    return MeasuredImportance(subject.model, loss)
 
 
 def variants(config: DictConfig, subject: Subject, importance: Importance, device: Device) -> Variants:

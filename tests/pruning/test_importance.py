@@ -1,5 +1,7 @@
 """Importance against its formula, and against what the loss really does."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,7 @@ from torch import nn
 
 from pruning import make_scheme
 from pruning.errors import NonFiniteWeights, NothingToPrune
-from pruning.importance import EnergyImportance, TaylorImportance
+from pruning.importance import EnergyImportance, MeasuredImportance, TaylorImportance
 
 SCHEMES = [make_scheme(text) for text in ("filter", "block_punched(8x1)", "unstructured")]
 
@@ -87,3 +89,30 @@ def test_no_batch_and_no_numbers_are_named() -> None:
     model[3].weight.data[0] = float("nan")
     with pytest.raises(NonFiniteWeights, match="'3'"):
         EnergyImportance(model)
+
+
+def test_measured_is_what_the_loss_rises_by() -> None:
+    model = net().eval()
+    ((inputs, labels),) = batches(1)
+
+    def loss(candidate: nn.Module) -> float:
+        return float(F.cross_entropy(candidate(inputs), labels))
+
+    importance = MeasuredImportance(model, loss)
+    before = loss(model)
+    rises = []
+    for kept in range(0, 8, 2):
+        mask = torch.zeros_like(model[0].weight, dtype=torch.bool)
+        mask[kept:] = True
+        pruned = copy.deepcopy(model)
+        pruned[0].weight.data *= mask
+        rises.append(loss(pruned) - before)
+        assert importance.lost("0", SCHEMES[0], mask) == pytest.approx(max(0.0, rises[-1]), abs=1e-6)
+    assert max(rises) > 0 == rises[0]
+    assert importance.lost("0", SCHEMES[0], torch.ones_like(mask)) == 0
+    assert loss(model) == before
+
+
+def test_a_loss_that_is_no_number_is_named() -> None:
+    with pytest.raises(NonFiniteWeights, match="nan"):
+        MeasuredImportance(net(), lambda model: float("nan"))

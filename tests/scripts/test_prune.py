@@ -317,7 +317,7 @@ def test_a_mapping_on_the_command_line_is_a_plan_too():
         (["plan=filter@2", "dataset={net}:number"], DatasetNotFound, "returned int"),
         (["plan=filter@2", "data=digits", "dataset={net}:digits"], InvalidSetting, "not both"),
         (["plan=filter@2", "data=digits", "pruning.epochs=99"], InvalidSetting, "below training.finetune.epochs"),
-        (["budget=50%", "importance=taylor"], InvalidSetting, "taylor needs data"),
+        (["budget=50%", "importance=taylor"], InvalidSetting, "measured and taylor need data"),
     ],
 )
 def test_what_cannot_work_is_named_before_anything_is_written(net, tmp_path, overrides, error, said):
