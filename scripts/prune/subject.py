@@ -72,7 +72,7 @@ def importance(config: DictConfig, subject: Subject) -> Importance:
         return TaylorImportance(subject.model, passes, [make_scheme(text) for text in config.menu.schemes])
     images, labels = (torch.cat(parts) for parts in zip(*passes, strict=True))
     half = len(images) // 2
-    known, judged = images[:half].split(_RECALIBRATION), Split(images[half:], labels[half:])
+    known, judged = torch.split(images[:half], _RECALIBRATION), Split(images[half:], labels[half:])
 
     def loss(model: nn.Module) -> float:
         recalibrate_batch_norm(model, known)
