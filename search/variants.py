@@ -208,7 +208,7 @@ class Variants:
         before: Iterable[KernelSpec],
         after: Iterable[KernelSpec],
     ) -> Variant:
-        lost = sum(self._importance.lost(name, sparsity.scheme, masks[name]) for name in names)
+        lost = sum(self._importance.lost(name, masks[name]) for name in names)
         old, new = Counter(before), Counter(after)
         return Variant(names, sparsity, lost, tuple((new - old).elements()), tuple((old - new).elements()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from latency_model import Device
-from pruning import make_scheme
 from pruning.importance import EnergyImportance, Importance, MeasuredImportance, TaylorImportance
 from scripts import inputs
 from scripts.errors import InvalidSetting
@@ -22,8 +22,13 @@ from search.variants import Menu, Variants
 from training import Dataset, Recipe, Split, batches, evaluate, recalibrate_batch_norm
 
 COMMAND = "prune"
-_BATCH, _BATCHES = 32, 32
-_RECALIBRATION = 128
+DEFAULT = "taylor"
+"""Importance where there are data."""
+_PICTURES = 1024
+_FEW, _MANY = 8, 128
+_LEAST_BATCHES = 16
+_NUMBERS = 250_000_000
+"""What Taylor importance may keep in memory, 4 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,16 @@ def menu(config: DictConfig) -> Menu:
 def importance(config: DictConfig, subject: Subject) -> Importance:
     """What ranks the choices: found on training pictures, augmented as they are trained on, or without any."""
     data = subject.data
-    name = config.importance or ("energy" if data is None else "measured")
+    name = config.importance or ("energy" if data is None else DEFAULT)
     if name == "energy" or data is None:
         return EnergyImportance(subject.model)
-    trained = recipe(config)
-    generator = torch.Generator().manual_seed(config.seed)
-    augment = None if trained is None else trained.augment
-    passes = list(islice(batches(data.train, _BATCH, generator=generator, augment=augment), _BATCHES))
     if name == "taylor":
-        return TaylorImportance(subject.model, passes, [make_scheme(text) for text in config.menu.schemes])
-    images, labels = (torch.cat(parts) for parts in zip(*passes, strict=True))
+        weights = sum(parameter.numel() for parameter in subject.model.parameters())
+        count = max(_LEAST_BATCHES, min(_PICTURES // _FEW, _NUMBERS // weights))
+        return TaylorImportance(subject.model, islice(_pictures(config, data, _FEW), count))
+    images, labels = next(_pictures(config, data, _PICTURES))
     half = len(images) // 2
-    known, judged = torch.split(images[:half], _RECALIBRATION), Split(images[half:], labels[half:])
+    known, judged = torch.split(images[:half], _MANY), Split(images[half:], labels[half:])
 
     def loss(model: nn.Module) -> float:
         recalibrate_batch_norm(model, known)
@@ -84,6 +87,14 @@ def importance(config: DictConfig, subject: Subject) -> Importance:
 def variants(config: DictConfig, subject: Subject, importance: Importance, device: Device) -> Variants:
     """The network's layers under everything on the menu."""
     return Variants(subject.model, subject.examples, menu(config), importance, device.target)
+
+
+def _pictures(config: DictConfig, data: Dataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    trained = recipe(config)
+    generator = torch.Generator().manual_seed(config.seed)
+    return iter(
+        batches(data.train, batch_size, generator=generator, augment=None if trained is None else trained.augment)
+    )
 
 
 def _data(config: DictConfig) -> Dataset | None:

@@ -107,8 +107,8 @@ class Story:
         self.run_dir = run_dir
         self.overrides = [
             *(f"model={net}:build", "data=digits", "budget=70%", f"run_dir={run_dir}"),
-            *("menu.schemes=['filter(8)','block_kernel(16x1)']", "menu.rates=[2,4]"),
-            *("profile.kernels=40", "profile.held_out=10", "profile.networks=3", "profile.seconds=0.05"),
+            *("menu.schemes=['filter(8)','block_kernel(16x1)']", "menu.rates=[2,4]", "importance=taylor"),
+            *("profile.kernels=24", "profile.held_out=4", "profile.networks=1", "profile.seconds=0.05"),
             *("pruning=gradual", "pruning.epochs=2", "pruning.options={begin: 0, epochs: 2}"),
             *("threads=1", "seconds=0.2", "training.finetune.epochs=4", "training.finetune.batch_size=32"),
         ]
@@ -244,7 +244,9 @@ def test_a_finished_run_is_not_run_again_and_another_budget_keeps_the_measured_k
 
 
 def test_a_predictor_that_is_there_is_used(story, command, net, tmp_path, capsys):
-    overrides = [text for text in story.overrides if not text.startswith(("run_dir", "profile", "pruning"))]
+    overrides = [
+        text for text in story.overrides if not text.startswith(("run_dir", "profile", "pruning", "importance"))
+    ]
     command(*overrides, f"predictor={story.run_dir / 'predictor'}", f"run_dir={tmp_path / 'run'}", *MAGNITUDE)
     assert not (tmp_path / "run" / "kernels.parquet").exists()
     assert PruneMetrics.read(tmp_path / "run" / "metrics.json").predicted_ms > 0
