@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from compiler import SELF_CONTAINED
 from latency_model import LatencyPredictor, compare_runtimes
 from pruning import make_algorithm
 from pruning.errors import BudgetTooSmall
@@ -100,7 +101,7 @@ def _planned(
     allocation: Allocation, variants: Variants, predictor: LatencyPredictor, attempts: list[Attempt]
 ) -> Planned:
     layers: defaultdict[str, float] = defaultdict(float)
-    calls = variants.calls(allocation.plan)
+    calls = [call for call in variants.calls(allocation.plan) if call.spec.op in SELF_CONTAINED]
     for call, us in zip(calls, predictor.predict([call.spec for call in calls])["predicted_us"], strict=True):
         layers[call.layer] += float(us) / 1e3
     left = {name: "the budget leaves it dense" for site in variants.sites for name in site.layers}
