@@ -84,8 +84,8 @@ class _Offers:
     """By layer."""
     joint: dict[tuple[str, ...], dict[str, list[Variant]]] = field(default_factory=dict)
     """By layers that lose filters together, and by scheme."""
-    refused: dict[str, list[str]] = field(default_factory=dict)
-    """Reasons by layer."""
+    refused: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """By layer, and by reason, the schemes that it cannot take."""
     nowhere: list[str] = field(default_factory=list)
     """Reasons of schemes that no layer can take."""
 
@@ -138,7 +138,7 @@ class Variants:
             reasons = "; ".join(offers.nowhere)
             raise NothingToPrune(f"no layer of {type(model).__name__} can take anything of the menu. {reasons}")
         offered = {name for site in self.sites for name in site.layers}
-        self.skipped = {name: "; ".join(why) for name, why in offers.refused.items() if name not in offered}
+        self.skipped = {name: _reason(why) for name, why in offers.refused.items() if name not in offered}
         """Layers that can take nothing of the menu, with the reasons."""
 
     def kernels(self, plan: Plan) -> tuple[KernelSpec, ...]:
@@ -183,7 +183,7 @@ class Variants:
             return
         scheme = str(sparsities[-1].scheme)
         for name, reason in assignment.skipped.items():
-            offers.refused.setdefault(name, []).append(f"{scheme}: {reason}")
+            offers.refused.setdefault(name, {}).setdefault(reason, []).append(scheme)
         coupled = assignment.coupled()
         for sparsity in sparsities:
             at = assignment.at(lambda target, sparsity=sparsity: sparsity)  # type: ignore[misc]
@@ -233,6 +233,13 @@ class Variants:
             with torch.no_grad():
                 for name, value in self._model.state_dict().items():
                     value.copy_(self._weights[name])
+
+
+def _reason(why: Mapping[str, Sequence[str]]) -> str:
+    """Why a layer can take no scheme: one reason for all, or each with the schemes that it is about."""
+    if len(why) == 1:
+        return next(iter(why))
+    return "; ".join(f"{', '.join(schemes)}: {reason}" for reason, schemes in why.items())
 
 
 def _together(groups: Iterable[tuple[str, ...]]) -> list[set[str]]:

@@ -85,7 +85,7 @@ def test_measured_is_what_the_loss_rises_by() -> None:
     ((inputs, labels),) = batches(1)
 
     def loss(candidate: nn.Module) -> float:
-        return float(F.cross_entropy(candidate(inputs), labels))
+        return float(F.cross_entropy(candidate(inputs), labels).detach())
 
     importance = MeasuredImportance(model, loss)
     before = loss(model)
