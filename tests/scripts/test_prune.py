@@ -38,6 +38,8 @@ from scripts.user_model import load_model
 from search.errors import BudgetError
 from training import evaluate, load_dataset
 
+pytestmark = pytest.mark.timeout(600)  # several processes, one after the other
+
 ROOT = Path(cli.__file__).parents[1]
 NETWORK = """
 import torch
