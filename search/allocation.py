@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,22 +70,17 @@ def allocate(variants: Variants, predictor: Predictor, budget_ms: float) -> Allo
         ]
         for site in variants.sites
     ]
-    best: tuple[Selection, NetworkPrediction] | None = None
-    tried: dict[tuple[object, ...], NetworkPrediction] = {}
-    allowed = budget_ms - dense.mean_ms
-    while len(tried) < ROUNDS:
-        selection = _within(options, allowed)
-        if selection.picks in tried:
-            break
-        predicted = predictor.predict_network(variants.kernels(variants.plan(selection.picks)))
-        tried[selection.picks] = predicted
-        if predicted.mean_ms <= budget_ms and (best is None or selection.lost < best[0].lost):
-            best = selection, predicted
-        allowed = selection.ms + budget_ms - predicted.mean_ms
-    if best is None:
+    fastest = _selection(options, -math.inf)
+    tried = {fastest: predictor.predict_network(variants.kernels(variants.plan(fastest.picks)))}
+    allowed_ms = budget_ms - dense.mean_ms
+    while len(tried) <= ROUNDS and (selection := _selection(options, allowed_ms)) not in tried:
+        tried[selection] = predictor.predict_network(variants.kernels(variants.plan(selection.picks)))
+        allowed_ms = selection.ms + budget_ms - tried[selection].mean_ms
+    feasible = [selection for selection, predicted in tried.items() if predicted.mean_ms <= budget_ms]
+    if not feasible:
         raise BudgetTooSmall(budget_ms, min(predicted.mean_ms for predicted in tried.values()))
-    selection, predicted = best
-    return Allocation(variants.plan(selection.picks), selection.lost, predicted, dense, len(tried))
+    best = min(feasible, key=lambda selection: selection.lost)
+    return Allocation(variants.plan(best.picks), best.lost, tried[best], dense, len(tried))
 
 
 def _option(variant: Variant, predictor: Predictor) -> Option:
@@ -96,7 +92,7 @@ def _option(variant: Variant, predictor: Predictor) -> Option:
     return Option(variant.lost, added - removed)
 
 
-def _within(options: Sequence[Sequence[Sequence[Sequence[Option]]]], allowed_ms: float) -> Selection:
+def _selection(options: Sequence[Sequence[Sequence[Sequence[Option]]]], allowed_ms: float) -> Selection:
     """The best selection, or the fastest if none is within the limit."""
     try:
         return select(options, allowed_ms)
