@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compiler.compile import compile_graph, compile_model, compile_specs
+    from compiler.compile import SELF_CONTAINED, compile_graph, compile_model, compile_specs
     from compiler.compiled import CompiledModel, load_compiled
     from compiler.errors import CompilerError
     from compiler.kernels import Schedule
+    from compiler.lowering import Lowering
     from compiler.onnx_export import OnnxReport, export_onnx
     from compiler.ordering import Call, sequence
     from compiler.runtime import Timing, pinned
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from compiler.toolchain import compiler_version, find_compiler
 
 _HOMES = {
-    "compile": ("compile_graph", "compile_model", "compile_specs"),
+    "compile": ("SELF_CONTAINED", "compile_graph", "compile_model", "compile_specs"),
     "compiled": ("CompiledModel", "load_compiled"),
     "errors": ("CompilerError",),
     "kernels": ("Schedule",),
+    "lowering": ("Lowering",),
     "onnx_export": ("OnnxReport", "export_onnx"),
     "runtime": ("Timing", "pinned"),
     "select": ("schedule",),
@@ -39,10 +41,12 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "SELF_CONTAINED",
     "Call",
     "CompiledModel",
     "CompilerError",
     "KernelSpec",
+    "Lowering",
     "OnnxReport",
     "Schedule",
     "Target",

@@ -33,7 +33,30 @@ def capture(model: nn.Module, example_inputs: Sequence[Tensor]) -> Graph:
         InvalidWeights: if a weight is NaN or infinite.
         MixedSamples: if a sample's result depends on the others of its batch.
     """
-    inputs = tuple(value[:1] if isinstance(value, Tensor) and value.ndim else value for value in example_inputs)
+    return Captured(model, example_inputs).graph()
+
+
+class Captured:
+    """A traced network: the graph with the weights that the module has now, however often it is asked for.
+
+    Weights may be changed in place in between, not replaced. Arguments and errors are those of `capture`.
+    """
+
+    def __init__(self, model: nn.Module, example_inputs: Sequence[Tensor]) -> None:
+        inputs = tuple(value[:1] if isinstance(value, Tensor) and value.ndim else value for value in example_inputs)
+        self._program = _exported(model, inputs)
+        translation = Capture(self._program)
+        translation.graph()
+        if translation.mixing:
+            with _evaluating(model):
+                require_independent_samples(model, inputs, translation.mixing)
+
+    def graph(self) -> Graph:
+        """The graph of the module as it is now."""
+        return Capture(self._program).graph()
+
+
+def _exported(model: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
     with _evaluating(model), warnings.catch_warnings(), _without_stack_traces():
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*(were|was) assigned during export.*")
@@ -41,17 +64,12 @@ def capture(model: nn.Module, example_inputs: Sequence[Tensor]) -> Graph:
             program = torch.export.export(model, inputs)
             if _writes_in_place(program):
                 program = program.run_decompositions({})
-            program = _simplified(program)
+            return _simplified(program)
         except Exception as error:
             raise CaptureFailed(
                 f"torch.export could not trace {type(model).__name__}: {error}\n"
                 "Make its forward free of data-dependent control flow, then try torch.export.export on it."
             ) from error
-        translation = Capture(program)
-        graph = translation.graph()
-        if translation.mixing:
-            require_independent_samples(model, inputs, translation.mixing)
-    return graph
 
 
 def _simplified(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

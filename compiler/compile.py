@@ -188,7 +188,7 @@ def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: to
             weight = weight * spec.sparsity.scheme.mask(weight, spec.sparsity.rate)
         weights[name] = weight.numpy()
         return Conv(name, None, spec.stride, spec.padding, spec.dilation, spec.groups, spec.epilogue)
-    if spec.op in ("max_pool", "avg_pool", "avg_pool_valid"):
+    if spec.op in POOLINGS - {"global_pool"}:
         return Pool(spec.op[:3], spec.kernel, spec.stride, spec.padding, spec.op != "avg_pool_valid")
     simple: dict[str, Op] = {
         "global_pool": GlobalPool(),
@@ -199,7 +199,11 @@ def _op_of(spec: KernelSpec, name: str, weights: dict[str, Array], generator: to
     }
     if spec.op not in simple:
         raise UnsupportedOperator(
-            f"{spec.op} kernels depend on more than their spec; compiled alone are convolutions, poolings, "
-            f"{', '.join(simple)}, pack and unpack"
+            f"{spec.op} kernels depend on more than their spec; compiled alone are {', '.join(sorted(SELF_CONTAINED))}"
         )
     return simple[spec.op]
+
+
+POOLINGS = frozenset({"max_pool", "avg_pool", "avg_pool_valid", "global_pool"})
+SELF_CONTAINED = CONVOLUTIONS | POOLINGS | {"add", "scale", "activation", "convert", "pack", "unpack"}
+"""Operations whose kernels follow from their specs, so that `compile_specs` can make them."""

@@ -108,9 +108,7 @@ def make_plan(
     Raises:
         UnsupportedOperator: if a node has no kernel.
     """
-    calls = [call for node in graph.nodes for call in _calls(node, graph, layouts)]
-    alone = sequence(calls, graph.inputs, graph.outputs, target, free=layouts is None)
-    ordered = [replace(call, spec=shared(call.spec, threads, target)) for call in alone]
+    ordered = kernel_calls(graph, target, threads, layouts)
     sharing = share_buffers(ordered, graph, make_buffers(ordered, target))
     buffers = dict(sharing.buffers)
     outside = {user_input(index): Buffer(*shape, lanes=1) for index, shape in enumerate(graph.inputs.values())}
@@ -149,6 +147,15 @@ def make_plan(
 
 def _threads(steps: Sequence[Step]) -> int:
     return max((step.spec.threads for step in steps), default=1)
+
+
+def kernel_calls(
+    graph: Graph, target: Target, threads: int = 1, layouts: Mapping[str, tuple[str, str]] | None = None
+) -> tuple[Call, ...]:
+    """The kernels of `graph`, after all passes, in execution order; arguments and errors are those of `make_plan`."""
+    calls = [call for node in graph.nodes for call in _calls(node, graph, layouts)]
+    alone = sequence(calls, graph.inputs, graph.outputs, target, free=layouts is None)
+    return tuple(replace(call, spec=shared(call.spec, threads, target)) for call in alone)
 
 
 def _calls(node: Node, graph: Graph, layouts: Mapping[str, tuple[str, str]] | None) -> Iterator[Call]:

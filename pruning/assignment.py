@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from pruning.dependency.coupling import Coupling
 from pruning.dependency.graph import Inputs
 from pruning.dependency.tracing import trace
-from pruning.errors import NothingToPrune, UnknownModule, UnsupportedLayer, ZeroWeights
+from pruning.errors import NothingToPrune, UnsupportedLayer, ZeroWeights
 from pruning.joint import Decision, decisions
+from pruning.patterns import by_name
 from pruning.scheme import check_finite
 from pruning.sparsity import Sparsity, project
 from pruning.target import Target
@@ -45,8 +45,8 @@ class Assignment:
     Args:
         model: holds the layers.
         example_inputs: arguments of a forward pass; used where channels have to be followed through the network.
-        plan: a Sparsity for each named layer, dense ones are ignored; or one Sparsity for every layer that can take
-            it, except the first convolution and the last classifier.
+        plan: a Sparsity for each named layer, dense ones are ignored, `*` in a name stands for any letters; or one
+            Sparsity for every layer that can take it, except the first convolution and the last classifier.
 
     Raises:
         UnknownModule, UnsupportedLayer, InvalidRate, NonFiniteWeights, ZeroWeights, NothingToPrune, CaptureFailed: the
@@ -86,6 +86,15 @@ class Assignment:
             coupled = tuple(replace(member, sparsity=lowest) for member in members)
             other._decisions.append(replace(decision, targets=coupled))
         return other
+
+    def coupled(self) -> list[tuple[str, ...]]:
+        """The structural targets, those together that take one sparsity because their filters, or channels, are one."""
+        sets: list[set[str]] = []
+        for decision in self._decisions:
+            joined = {target.name for target in decision.targets}
+            joined = joined.union(*(names for names in sets if names & joined))
+            sets = [names for names in sets if not names & joined] + [joined]
+        return [tuple(target.name for target in self.targets if target.name in names) for names in sets]
 
     def weights(self) -> dict[str, Tensor]:
         """The targets' weights as they are now, without gradient."""
@@ -238,11 +247,7 @@ def _every_layer(model: nn.Module, sparsity: Sparsity) -> list[Target]:
 def _named_layers(model: nn.Module, plan: Mapping[str, Sparsity]) -> list[Target]:
     modules = dict(model.named_modules())
     targets = []
-    for name, sparsity in plan.items():
-        if name not in modules:
-            close = get_close_matches(name, modules, n=3)
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise UnknownModule(f"the plan names {name!r}, which {type(model).__name__} does not have{hint}")
+    for name, sparsity in by_name(model, plan).items():
         module = modules[name]
         if sparsity.dense:
             continue

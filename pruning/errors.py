@@ -70,3 +70,15 @@ class ShrinkRefused(PruningError):
     def __init__(self, message: str, node: str | None = None) -> None:
         super().__init__(message)
         self.node = node
+
+
+class BudgetTooSmall(PruningError):
+    """No choice of options is within the budget."""
+
+    def __init__(self, budget_ms: float, fastest_ms: float) -> None:
+        super().__init__(
+            f"the budget is {budget_ms:.4g} ms, and the fastest choice takes {fastest_ms:.4g} ms: allow at least that "
+            "much, or offer higher rates or other schemes"
+        )
+        self.budget_ms = budget_ms
+        self.fastest_ms = fastest_ms

@@ -49,8 +49,8 @@ def prune(model: nn.Module, example_inputs: Inputs, plan: Plan, algorithm: str =
     Args:
         model: is changed only after the whole plan was found to be possible.
         example_inputs: one tensor, or the positional arguments of a forward pass.
-        plan: {module name: Sparsity}; or one Sparsity for every layer that can take it, except the first convolution
-            and the last classifier. Layers left out are listed in the report.
+        plan: {module name, or pattern such as "layer1.*": Sparsity}; or one Sparsity for every layer that can take
+            it, except the first convolution and the last classifier. Layers left out are listed in the report.
         algorithm: the name of one that needs no training, such as "magnitude", "geometric_median" or "lookahead".
 
     Raises:

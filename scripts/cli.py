@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -73,10 +74,15 @@ def _hydra(name: str, overrides: Sequence[str], run: Callable[[DictConfig], None
             raised.append(error)
 
     # Hydra reads the process's arguments, and would print a shortened traceback of an error of ours.
-    sys.argv = ["npas", *overrides]
+    sys.argv = ["npas", *map(quoted, overrides)]
     task()
     if raised:
         raise raised[0]
+
+
+def quoted(override: str) -> str:
+    """`key=scheme(...)@rate` with the quotation marks without which Hydra looks for a function of that name."""
+    return re.sub(r"^([\w.]+)=(\w+\([^()'\"]*\)@[\d.]+)$", r"\1='\2'", override)
 
 
 def _help() -> None:

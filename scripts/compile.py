@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from rich.table import Table
 from torch import Tensor, nn
@@ -18,11 +16,10 @@ from compiler.graph import Graph
 from compiler.passes import PASSES
 from scripts import inputs
 from scripts.console import console, say
-from scripts.errors import InvalidSetting, ResultDiffers
+from scripts.example_inputs import example_inputs
 from scripts.files import write_text
 from scripts.user_model import load_model, load_weights
-
-TOLERANCE = 1e-4
+from scripts.verification import outputs_of, verified
 
 
 def run(config: DictConfig) -> None:
@@ -36,19 +33,17 @@ def run(config: DictConfig) -> None:
         ResultDiffers: the compiled network computes something else.
         CompilerError: what `compile_model` and `export_onnx` refuse.
     """
-    examples = _examples(config)
+    examples = example_inputs(inputs.mapping(config)["input"], "compile")
     target = inputs.device(config).target
     model = load_model(config.model).eval()
     if config.checkpoint is not None:
         load_weights(model, Path(config.checkpoint))
-    expected = _run(model, examples)
+    expected = outputs_of(model, examples)
     graphs = _graphs(model, examples)
     compiled = compile_graph(graphs[-1][1], target, config.threads, tune=config.tune and target.runs_here)
     here = target.runs_here
     if here:
-        error = _error(_tuple(compiled(*examples)), expected)
-        if not error <= TOLERANCE:
-            raise ResultDiffers(error, TOLERANCE)
+        error = verified(compiled, examples, expected)
         say(f"compiled for {target.name}; differs from torch by {error:.1e} of the largest output")
         say(f"one image on {config.threads} thread(s): {compiled.time(config.seconds)}")
     else:
@@ -99,45 +94,12 @@ def layer_table(compiled: CompiledModel) -> Table:
     return table
 
 
-def _examples(config: DictConfig) -> tuple[Tensor, ...]:
-    """Random inputs as the configuration describes them: one list, or a list of lists."""
-    described = inputs.mapping(config)["input"]
-    several = isinstance(described, list) and described and isinstance(described[0], list)
-    generator = torch.Generator().manual_seed(0)
-    return tuple(_example(one, generator) for one in (described if several else [described]))
-
-
-def _example(described: Any, generator: torch.Generator) -> Tensor:
-    """Random numbers of a shape; behind `int64` zeros and ones, which are indices into any embedding."""
-    whole = isinstance(described, list) and described[:1] == ["int64"]
-    shape = described[1:] if whole else described
-    if not isinstance(shape, list) or not shape or not all(isinstance(size, int) and size > 0 for size in shape):
-        allowed = "[1,3,224,224], [int64,1,16] for whole numbers, or a list of such lists for several inputs"
-        raise InvalidSetting("input", described, allowed, "compile")
-    return torch.randint(2, shape, generator=generator) if whole else torch.randn(shape, generator=generator)
-
-
 def _graphs(model: nn.Module, examples: Sequence[Tensor]) -> list[tuple[str, Graph]]:
     """The graph as it was captured and after each pass, by name."""
     graphs = [("capture", capture(model, examples))]
     for transform in PASSES:
         graphs.append((transform.__name__, transform(graphs[-1][1])))
     return graphs
-
-
-def _run(model: nn.Module, examples: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        return _tuple(model(*examples))
-
-
-def _tuple(outputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-
-
-def _error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """The largest difference relative to the largest expected number, over all outputs."""
-    pairs = zip(found, expected, strict=True)
-    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs)
 
 
 def _write_project(

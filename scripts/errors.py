@@ -62,6 +62,16 @@ class ModelNotFound(ScriptError):
         )
 
 
+class DatasetNotFound(ScriptError):
+    """The user's function for the data is not there, or gives something else."""
+
+    def __init__(self, reference: object, reason: str) -> None:
+        super().__init__(
+            f"dataset={reference} cannot be loaded: {reason}. Allowed: dataset=path.py:function, a function without "
+            "arguments that returns a training.Dataset. Next: npas prune dataset=path.py:function."
+        )
+
+
 class NotAModule(ScriptError):
     """The user's function returned something that is no network."""
 
@@ -89,4 +99,25 @@ class ResultDiffers(ScriptError):
             f"The compiled network differs from torch by {found:.1e} of the largest output; at most {allowed:.0e} is "
             "accepted, and nothing was written. Next: report it, with dump=true's files; or look for a layer whose "
             "outputs cancel out."
+        )
+
+
+class PlanUnreadable(ScriptError):
+    """The plan of a pruning is neither a sparsity nor a file nor a mapping of them."""
+
+    def __init__(self, found: object, reason: str) -> None:
+        super().__init__(
+            f"plan={found} cannot be read: {reason}. Allowed: a sparsity such as block_punched(16x1)@5 for every "
+            "layer, a YAML file, or a mapping, of module names or patterns to sparsities ({layer1.*: filter@2}). "
+            "Next: npas prune plan=..."
+        )
+
+
+class BudgetMissed(ScriptError):
+    """Plans that are predicted to meet the budget do not when they are measured."""
+
+    def __init__(self, budget_ms: float, fastest_ms: float, tried: int) -> None:
+        super().__init__(
+            f"None of {tried} plans met {budget_ms:.3f} ms when measured; the fastest took {fastest_ms:.3f} ms. Next: "
+            "a larger budget, higher menu.rates, or more profile.kernels for a better predictor."
         )

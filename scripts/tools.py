@@ -1,4 +1,4 @@
-"""The commands beside the main job: each has a configuration of its own and leaves run directories alone."""
+"""The commands beside the main job, each with a configuration of its own."""
 
 from __future__ import annotations
 
@@ -22,5 +22,10 @@ class Tool:
 
 TOOLS = {
     tool.name: tool
-    for tool in (Tool("compile", "compile a network of your own to native code, an ONNX file and a C project"),)
+    for tool in (
+        Tool(
+            "prune", "prune a network of your own, for a latency budget or by a plan, and train, compile and export it"
+        ),
+        Tool("compile", "compile a network of your own to native code, an ONNX file and a C project"),
+    )
 }

@@ -1,4 +1,4 @@
-"""A network of the user's own: a function in a Python file, and weights in a safetensors file."""
+"""A network and data of the user's own: functions in Python files, and weights in a safetensors file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from scripts.errors import CheckpointMismatch, ModelNotFound, NotAModule
+from scripts.errors import CheckpointMismatch, DatasetNotFound, ModelNotFound, NotAModule
+from training import Dataset
 from training.errors import CheckpointCorrupt, CheckpointNotFound
 
 SHOWN = 5
@@ -29,29 +30,22 @@ def load_model(reference: str | None) -> nn.Module:
         ModelNotFound: if there is no such file or function.
         NotAModule: if what it returns is no `nn.Module`.
     """
-    name, _, function = (reference or "").rpartition(":")
-    if not name or not function:
-        raise ModelNotFound(reference, "it does not name a file and a function in it")
-    path = Path(name)
-    if not path.is_file():
-        raise ModelNotFound(reference, f"there is no file {path.resolve()}")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    if specification is None or specification.loader is None:
-        raise ModelNotFound(reference, f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(specification)
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        specification.loader.exec_module(module)
-    finally:
-        sys.path.pop(0)
-    if not callable(getattr(module, function, None)):
-        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        near = difflib.get_close_matches(function, found) or found[:SHOWN]
-        raise ModelNotFound(reference, f"{path} has no function {function!r}; near: {', '.join(near) or 'none'}")
-    model = getattr(module, function)()
+    model = _call(reference, ModelNotFound)
     if not isinstance(model, nn.Module):
         raise NotAModule(str(reference), type(model))
     return model
+
+
+def load_dataset(reference: str) -> Dataset:
+    """The dataset that a function returns, as `load_model` finds it.
+
+    Raises:
+        DatasetNotFound: if there is no such file or function, or what it returns is no `training.Dataset`.
+    """
+    data = _call(reference, DatasetNotFound)
+    if not isinstance(data, Dataset):
+        raise DatasetNotFound(reference, f"it returned {type(data).__name__}, not a training.Dataset")
+    return data
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -94,3 +88,27 @@ def _shapes(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
         for name in wanted
         if name in found and found[name].shape != wanted[name].shape
     ]
+
+
+def _call(reference: str | None, missing: type[ModelNotFound] | type[DatasetNotFound]) -> object:
+    """What the function returns; `missing` is raised if there is none."""
+    name, _, function = (reference or "").rpartition(":")
+    if not name or not function:
+        raise missing(reference, "it does not name a file and a function in it")
+    path = Path(name)
+    if not path.is_file():
+        raise missing(reference, f"there is no file {path.resolve()}")
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    if specification is None or specification.loader is None:
+        raise missing(reference, f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(specification)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        specification.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    if not callable(getattr(module, function, None)):
+        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = difflib.get_close_matches(function, found) or found[:SHOWN]
+        raise missing(reference, f"{path} has no function {function!r}; near: {', '.join(near) or 'none'}")
+    return getattr(module, function)()

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from search.allocation import Allocation, allocate
     from search.budget import Budget
     from search.driver import Evaluation, Search
     from search.errors import SearchError
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from search.result import SearchResult, Winner
     from search.run import run_search
     from search.samplers import CandidateSampler, NPASSampler, make_sampler, sampler_names
+    from search.variants import Menu, Variants
 
 _HOMES = {
+    "allocation": ("Allocation", "allocate"),
     "budget": ("Budget",),
     "driver": ("Evaluation", "Search"),
     "errors": ("SearchError",),
@@ -31,19 +34,24 @@ _HOMES = {
     "result": ("SearchResult", "Winner"),
     "run": ("run_search",),
     "samplers": ("CandidateSampler", "NPASSampler", "make_sampler", "sampler_names"),
+    "variants": ("Menu", "Variants"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Allocation",
     "Budget",
     "CandidateSampler",
     "Evaluation",
+    "Menu",
     "NPASSampler",
     "Search",
     "SearchError",
     "SearchResult",
     "SupernetEvaluator",
+    "Variants",
     "Winner",
+    "allocate",
     "kernel_specs",
     "make_sampler",
     "pareto_front",

@@ -1,0 +1,7 @@
+"""`python -m scripts.prune`."""
+
+import sys
+
+from scripts.cli import main
+
+main(["prune", *sys.argv[1:]])

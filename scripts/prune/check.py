@@ -1,0 +1,89 @@
+"""What can be wrong with the configuration of `npas prune`, found before anything is written."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from compiler import find_compiler
+from compiler.runtime import require_here
+from latency_model import LatencyPredictor
+from pruning import algorithm_names, make_algorithm
+from pruning.algorithm import ALGORITHMS
+from scripts import inputs
+from scripts.errors import InvalidSetting
+from scripts.prune import subject as subjects
+from scripts.prune.plan_text import file_of, parse_plan
+from scripts.prune.subject import COMMAND, Subject
+from search import Budget
+
+IMPORTANCES = ("measured", "taylor", "energy")
+
+NEED_DATA = ("measured", "taylor")
+
+
+def check(config: DictConfig) -> None:
+    """Raise the named error of the first thing in `config` that cannot work."""
+    if (config.plan is None) == (config.budget is None):
+        both = "one of plan=... and budget=..."
+        raise InvalidSetting("budget", config.budget, both if config.plan is None else f"{both}, not both", COMMAND)
+    if config.budget is not None:
+        Budget.parse(config.budget)
+        subjects.menu(config)
+        if config.predictor is not None:
+            LatencyPredictor.load(config.predictor)
+    for key, least in (("threads", 1), ("profile.kernels", 20), ("profile.networks", 1)):
+        found = OmegaConf.select(config, key)
+        if not isinstance(found, int) or found < least:
+            raise InvalidSetting(key, found, f"whole numbers from {least}", COMMAND)
+    target = inputs.device(config).target
+    require_here(target)
+    find_compiler(target)
+    torch.set_num_threads(config.threads)
+    _check_training(config)
+    subject = Subject.load(config)
+    if config.plan is not None:
+        options = inputs.mapping(config.pruning.options)
+        model, plan = copy.deepcopy(subject.model), parse_plan(config.plan)
+        make_algorithm(config.pruning.algorithm, model, plan, subject.examples, **options)
+
+
+def fingerprints(config: DictConfig) -> dict[str, str | None]:
+    """SHA-256 of the files that the configuration names: their content decides, not their name."""
+    plan = None if config.plan is None else file_of(config.plan)
+    predictor = None if config.predictor is None else Path(config.predictor)
+    return {
+        "model": _sha256(Path(str(config.model).rpartition(":")[0])),
+        "dataset": None if config.dataset is None else _sha256(Path(config.dataset.rpartition(":")[0])),
+        "checkpoint": None if config.checkpoint is None else _sha256(Path(config.checkpoint)),
+        "plan": None if plan is None else _sha256(plan),
+        "predictor": None if predictor is None else _sha256(*sorted(p for p in predictor.iterdir() if p.is_file())),
+    }
+
+
+def _check_training(config: DictConfig) -> None:
+    """Data, training and algorithm have to go together."""
+    data = OmegaConf.select(config, "data") is not None or config.dataset is not None
+    recipe = subjects.recipe(config) if data else None
+    algorithm = config.pruning.algorithm
+    if ALGORITHMS[algorithm].needs_training and recipe is None:
+        untrained = ", ".join(name for name in algorithm_names() if not ALGORITHMS[name].needs_training)
+        why = "training is null" if data else "there are no data (data=..., dataset=...)"
+        raise InvalidSetting("pruning", algorithm, f"{untrained}, since {why}", COMMAND)
+    if recipe is not None and config.pruning.epochs >= recipe.epochs:
+        allowed = f"below training.finetune.epochs = {recipe.epochs}"
+        raise InvalidSetting("pruning.epochs", config.pruning.epochs, allowed, COMMAND)
+    if config.importance not in (None, *IMPORTANCES) or (config.importance in NEED_DATA and not data):
+        allowed = f"{', '.join(IMPORTANCES)}; {' and '.join(NEED_DATA)} need data"
+        raise InvalidSetting("importance", config.importance, allowed, COMMAND)
+
+
+def _sha256(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
