@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.errors import PeerUnavailable
 from benchmarks.zoo.cifar_resnet import CifarBlock, CifarResNet
@@ -45,12 +45,12 @@ def slimmed(model: CifarResNet, image: Tensor, ratio: float) -> CifarResNet:
 
 def widths(model: CifarResNet) -> tuple[int, ...]:
     """Filters of the first convolution of every block."""
-    return tuple(block.first[0].weight.shape[0] for block in _blocks(model))
+    return tuple(len(block.first[0].get_parameter("weight")) for block in _blocks(model))
 
 
-def candidates(model: CifarResNet, image: Tensor) -> dict[float, nn.Module]:
+def candidates(model: CifarResNet, image: Tensor) -> dict[float, CifarResNet]:
     """The lowest ratio of every different network that torch-pruning makes, and that network."""
-    found: dict[tuple[int, ...], tuple[float, nn.Module]] = {}
+    found: dict[tuple[int, ...], tuple[float, CifarResNet]] = {}
     for ratio in RATIOS:
         slim = slimmed(model, image, ratio)
         found.setdefault(widths(slim), (ratio, slim))

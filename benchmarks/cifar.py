@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,6 +97,11 @@ def measure_depth(
     first = table.iloc[0]
     table["over_dense"] = first["measured_ms"] / table["measured_ms"]
     table["over_best_other"] = first["other_ms"] / table["measured_ms"]
+    milliseconds = dict(zip(table["run"], table["measured_ms"], strict=True))
+    targets = {run.label: f"{run.as_fast_as}-seed{run.seed}" for run in runs if run.as_fast_as}
+    table["share_of_target"] = [
+        milliseconds[label] / milliseconds.get(targets.get(label, ""), math.nan) for label in table["run"]
+    ]
     if (DENSE, "onnxruntime") in cases:
         onnxruntime_ms = timed(cases[DENSE, "onnxruntime"], times[f"{DENSE} onnxruntime"])["measured_ms"]
         table["over_onnxruntime"] = onnxruntime_ms / table["measured_ms"]

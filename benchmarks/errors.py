@@ -25,3 +25,7 @@ class ResultsMissing(BenchmarkError):
 
 class PretrainedUnusable(BenchmarkError):
     """A file of published weights is missing, damaged, or of another network."""
+
+
+class AnotherRun(BenchmarkError):
+    """A trained network on disk is of other settings than those of this run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -15,12 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.channels import slimmed
-from benchmarks.errors import ResultsMissing
+from benchmarks.errors import AnotherRun, ResultsMissing
 from benchmarks.pretrained import load_pretrained, stages
+from benchmarks.zoo.cifar_resnet import CifarResNet
 from compiler import CompiledModel, compile_model
-from pruning import Sparsity, make_algorithm
-from pruning.algorithm import Algorithm
+from pruning import Algorithm, Sparsity, make_algorithm
+from search import fit_pruned
 from training import Dataset, Recipe, batches, evaluate, fit, recalibrate_batch_norm
+from training.files import replacing
 
 IMAGE = torch.zeros(1, 3, 32, 32)
 RECALIBRATION_BATCHES = 100
@@ -55,7 +56,7 @@ class Run:
         """Name and seed, which no other run has both of."""
         return f"{self.name}-seed{self.seed}"
 
-    def plan(self, model: nn.Module) -> dict[str, Sparsity]:
+    def plan(self, model: CifarResNet) -> dict[str, Sparsity]:
         """Sparsity of every convolution behind the stem."""
         by_stage = zip(stages(model), self.rates, strict=True)
         return {name: Sparsity(self.scheme, rate) for names, rate in by_stage for name in names}
@@ -70,11 +71,11 @@ class Workshop:
         self.recipe = recipe
         self.folder = folder
 
-    def dense(self, depth: int) -> nn.Module:
+    def dense(self, depth: int) -> CifarResNet:
         """The published network."""
         return load_pretrained(depth, self.weights[depth])
 
-    def pruned(self, run: Run) -> tuple[nn.Module, Algorithm | None]:
+    def pruned(self, run: Run) -> tuple[CifarResNet, Algorithm | None]:
         """The published network, ready to be trained, and the algorithm that prunes it; the peer's is pruned already.
 
         Raises:
@@ -93,36 +94,73 @@ class Workshop:
         return self.folder / f"{run.name}.json"
 
     def train(self, run: Run) -> None:
-        """Prune, train and test; writes `result.json` last, and does nothing if it is there."""
-        folder = self.folder / run.label
-        if (folder / "result.json").exists():
+        """Prune, train and test; writes `result.json` last, and does nothing if it is there.
+
+        Raises:
+            AnotherRun: if what is there is of other settings.
+        """
+        if self._result(run) is not None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self.folder / run.label
         model, algorithm = self.pruned(run)
         teacher = Compiled(compile_model(self.dense(run.depth), IMAGE))
-        if algorithm is not None:
-            if run.pruning_epochs:
-                self._fit(model, run, run.pruning_epochs, folder / "pruning.safetensors", teacher, algorithm)
-            algorithm.finish()
-        rest = run.epochs - run.pruning_epochs
-        self._fit(model, run, rest, folder / "masked.safetensors", teacher, algorithm)
+        recipe = replace(Recipe(**self.recipe), epochs=run.epochs, lr=run.lr)
+
+        def show(row: Mapping[str, float]) -> None:
+            figures = (f"{key} {value:.4g}" for key, value in row.items() if "/" not in key)
+            print(f"{run.label} {', '.join(figures)}", flush=True)
+
+        if algorithm is None:
+            checkpoint = folder / "channels.safetensors"
+            fit(model, self.data, recipe, teacher=teacher, seed=run.seed, on_epoch=show, checkpoint=checkpoint)
+        else:
+            fit_pruned(
+                model,
+                self.data,
+                recipe,
+                algorithm,
+                run.pruning_epochs,
+                folder,
+                teacher=teacher,
+                seed=run.seed,
+                on_epoch=show,
+            )
         self.recalibrate(model)
         save_file(model.state_dict(), folder / "model.safetensors")
-        metrics = evaluate(model, self.data.test)
-        (folder / "result.json").write_text(json.dumps({**asdict(run), "accuracy": metrics.accuracy}))
+        result = {"accuracy": evaluate(model, self.data.test).accuracy, "settings": self._settings(run)}
+        with replacing(folder / "result.json") as temporary:
+            temporary.write_text(json.dumps(result))
 
-    def trained(self, run: Run) -> tuple[nn.Module, float]:
+    def trained(self, run: Run) -> tuple[CifarResNet, float]:
         """The network of a finished run in evaluation mode, and its accuracy on the test pictures.
 
         Raises:
             ResultsMissing: if the run is not finished.
+            AnotherRun: if what is there is of other settings.
         """
+        accuracy = self._result(run)
+        if accuracy is None:
+            raise ResultsMissing(f"{run.label} is not trained; train it first with python -m benchmarks.cifar")
+        model, _ = self.pruned(run)
+        model.load_state_dict(load_file(self.folder / run.label / "model.safetensors"))
+        return model.eval(), accuracy
+
+    def _result(self, run: Run) -> float | None:
+        """Accuracy on the test pictures; None if the run is not finished."""
         path = self.folder / run.label / "result.json"
         if not path.exists():
-            raise ResultsMissing(f"{path} is not there; train it first with python -m benchmarks.cifar --steps train")
-        model, _ = self.pruned(run)
-        model.load_state_dict(load_file(path.with_name("model.safetensors")))
-        return model.eval(), json.loads(path.read_text())["accuracy"]
+            return None
+        found = json.loads(path.read_text())
+        expected = self._settings(run)
+        if found["settings"] != expected:
+            differing = ", ".join(key for key in expected if found["settings"].get(key) != expected[key])
+            raise AnotherRun(f"{path} is of other settings ({differing}); move {path.parent} away, or restore them")
+        return float(found["accuracy"])
+
+    def _settings(self, run: Run) -> dict[str, Any]:
+        """All that decides the result, as JSON gives it back."""
+        settings: dict[str, Any] = json.loads(json.dumps({**asdict(run), "recipe": dict(self.recipe)}))
+        return settings
 
     def recalibrate(self, model: nn.Module) -> None:
         """Batch norms measured anew under the training's augmentation."""
@@ -130,21 +168,6 @@ class Workshop:
         generator = torch.Generator().manual_seed(0)
         passes = batches(self.data.train, recipe.batch_size, generator=generator, augment=recipe.augment)
         recalibrate_batch_norm(model, (images for images, _ in islice(passes, RECALIBRATION_BATCHES)))
-
-    def _fit(
-        self, model: nn.Module, run: Run, epochs: int, checkpoint: Path, teacher: nn.Module, algorithm: Algorithm | None
-    ) -> None:
-        recipe = replace(Recipe(**self.recipe), epochs=epochs, lr=run.lr)
-        fit(
-            model,
-            self.data,
-            recipe,
-            algorithm=algorithm,
-            teacher=teacher,
-            seed=run.seed,
-            checkpoint=checkpoint,
-            on_epoch=lambda row: print(f"{run.label} {_figures(row)}", flush=True),
-        )
 
 
 class Compiled(nn.Module):
@@ -157,12 +180,3 @@ class Compiled(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images)
         return logits
-
-
-def dense_copy(model: nn.Module) -> nn.Module:
-    """A copy that may be changed."""
-    return copy.deepcopy(model)
-
-
-def _figures(row: Mapping[str, float]) -> str:
-    return ", ".join(f"{key} {value:.4g}" for key, value in row.items() if "/" not in key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -171,10 +171,9 @@ class Tuner:
             yield lambda row: bar.update(task, advance=1, note=f"validation {row['validation_accuracy']:.1f} %")
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """Rows for a JSON file, which has no NaN."""
-    records: list[dict[str, Any]] = table.astype(object).where(table.notna(), None).to_dict("records")
-    return records
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 TOURNAMENT = "tournament"

@@ -19,6 +19,7 @@ from torch import nn
 from pruning import Algorithm, PruningError, algorithm_names
 from search.errors import InvalidTournament, NoAlgorithmFits
 from search.pruned_fit import MASKED, PRUNING, fit_pruned
+from search.study import database
 from training import Dataset, Recipe, batches, evaluate, load_checkpoint, recalibrate_batch_norm
 from training.errors import RecalibrationFailed, TrainingDiverged
 
@@ -151,15 +152,17 @@ class Tournament:
             NoAlgorithmFits: every entrant lost; says why each did.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        database = self.folder / "study.db"
-        database.unlink(missing_ok=True)
+        for stale in self.folder.glob("study.db*"):
+            stale.unlink()
+        storage = database(self.folder / "study.db")
         pruner = SuccessiveHalvingPruner(self.bracket.first_rung, self.bracket.reduction)
-        study = optuna.create_study(
-            storage=f"sqlite:///{database}", study_name=STUDY_NAME, direction="maximize", pruner=pruner
-        )
-        for entrant in self.bracket.entrants:
-            self._compete(study, entrant, on_epoch)
-        return _result(study.get_trials(deepcopy=False))
+        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction="maximize", pruner=pruner)
+        try:
+            for entrant in self.bracket.entrants:
+                self._compete(study, entrant, on_epoch)
+            return _result(study.get_trials(deepcopy=False))
+        finally:
+            storage.engine.dispose()
 
     def _compete(
         self, study: optuna.Study, entrant: Entrant, on_epoch: Callable[[str, int, float], None] | None
