@@ -90,6 +90,8 @@ def measure_depth(
         others = {name: times[f"{label} {name}"] for found, name in cases if found == label and name != OURS}
         row: dict[str, object] = {"network": f"resnet{depth}", "run": label}
         row |= _told(told.get(label)) | {"accuracy": accuracy[label], "lost": accuracy[DENSE] - accuracy[label]}
+        if label in told and told[label].as_fast_as is not None:
+            row["ratio"] = workshop.ratio(told[label])
         row |= {"weights": _weights(_shrunk(network)), "rate": _weights(dense) / _weights(network)}
         row |= timed(cases[label, OURS], times[f"{label} {OURS}"]) | _best(others)
         rows.append(row)

@@ -84,14 +84,22 @@ class Workshop:
         model = self.dense(run.depth)
         if run.as_fast_as is None:
             return model, make_algorithm(run.algorithm, model, run.plan(model), IMAGE, **run.options)
-        path = self.ratio_path(run)
-        if not path.exists():
-            raise ResultsMissing(f"{path} is not there; match it first with python -m benchmarks.cifar --steps match")
-        return slimmed(model, IMAGE, json.loads(path.read_text())["ratio"]), None
+        return slimmed(model, IMAGE, self.ratio(run)), None
 
     def ratio_path(self, run: Run) -> Path:
         """Where the peer's ratio is kept."""
         return self.folder / f"{run.name}.json"
+
+    def ratio(self, run: Run) -> float:
+        """What torch-pruning is told, so that its network takes as long as ours.
+
+        Raises:
+            ResultsMissing: if it was not matched yet.
+        """
+        path = self.ratio_path(run)
+        if not path.exists():
+            raise ResultsMissing(f"{path} is not there; match it first with python -m benchmarks.cifar --steps match")
+        return float(json.loads(path.read_text())["ratio"])
 
     def train(self, run: Run) -> None:
         """Prune, train and test; writes `result.json` last, and does nothing if it is there.
