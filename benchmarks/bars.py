@@ -133,6 +133,31 @@ def thread_bars(table: pd.DataFrame) -> list[Bar]:
     ]
 
 
+def cifar_bars(table: pd.DataFrame) -> list[Bar]:
+    """The bars on trained networks: points of test accuracy, the mean over seeds."""
+    lost = [
+        ("resnet20-2.5x", 2.5, 0.5),
+        ("resnet20-5x", 5.0, 2.0),
+    ]
+    bars = []
+    for name, rate, allowed in lost:
+        rows = _runs(table, name)
+        bars.append(Bar(name, "points lost", allowed, float(rows["lost"].mean()), at_most=True))
+        bars.append(Bar(name, "x fewer weights", rate, float(rows["rate"].mean())))
+    fast = table[(table["network"] == "resnet56") & (table["method"] == OURS) & (table["over_onnxruntime"] >= 2.5)]
+    bars.append(Bar("resnet56, 2.5x ONNX Runtime", "points lost", 0.2, float(fast["lost"].min()), at_most=True))
+    for _, peer in table[table["method"] == "torch-pruning"].iterrows():
+        ahead = float(_runs(table, str(peer["as_fast_as"]))["accuracy"].mean()) - float(peer["accuracy"])
+        equal = abs(float(peer["share_of_target"]) - 1) <= 0.03
+        bars.append(Bar(str(peer["run"]), "points behind ours", 0.0, ahead if equal else math.nan))
+    return bars
+
+
+def _runs(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of a run, one a seed."""
+    return table[table["run"].str.rpartition("-seed")[0] == name]
+
+
 def _ours(table: pd.DataFrame, scheme: str, rates: Sequence[float] = (1.0,)) -> pd.DataFrame:
     return table[(table["runtime"] == OURS) & (table["scheme"] == scheme) & table["rate"].isin(rates)]
 
@@ -174,13 +199,19 @@ def all_bars(folder: Path) -> list[Bar]:
         ResultsMissing: if there is none.
     """
     bars: list[Bar] = []
-    parts = (("kernels", kernel_bars), ("networks", network_bars), ("reach", reach_bars), ("threads", thread_bars))
-    for name, of in parts:
+    parts = {
+        "kernels": kernel_bars,
+        "networks": network_bars,
+        "reach": reach_bars,
+        "threads": thread_bars,
+        "cifar": cifar_bars,
+    }
+    for name, of in parts.items():
         path = folder / f"{name}.csv"
         if path.exists():
             bars += of(read_table(path)[0])
     if not bars:
-        names = ", ".join(f"{name}.csv" for name, _ in parts)
+        names = ", ".join(f"{name}.csv" for name in parts)
         raise ResultsMissing(f"{folder} has none of {names}; measure them first")
     return bars
 

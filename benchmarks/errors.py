@@ -21,3 +21,11 @@ class WrongResult(BenchmarkError):
 
 class ResultsMissing(BenchmarkError):
     """A table that is to be shown was not measured yet."""
+
+
+class PretrainedUnusable(BenchmarkError):
+    """A file of published weights is missing, damaged, or of another network."""
+
+
+class AnotherRun(BenchmarkError):
+    """A trained network on disk is of other settings than those of this run."""

@@ -91,6 +91,22 @@ def reach_table(table: pd.DataFrame) -> str:
     return markdown(["ms, dense", "ONNX Runtime", "npas", "activations, MB"], rows)
 
 
+def cifar_table(table: pd.DataFrame) -> str:
+    """A row a trained network: rate of weights, epochs, test accuracy of the last, and milliseconds."""
+    rows = []
+    for network, group in table.groupby("network", sort=False):
+        for _, row in group.iterrows():
+            dense = row["method"] == "dense"
+            how = "dense" if dense else f"{row['scheme']}, {row['rates']}" if row["method"] == OURS else row["method"]
+            lost = "–" if dense else f"{row['lost']:.2f}"
+            other = f"{row['other_ms']:.3g}" if pd.notna(row["other_ms"]) else "–"
+            cells = [f"{row['rate']:.2f}x", "–" if dense else f"{row['epochs']:.0f}", f"{row['accuracy']:.2f}", lost]
+            cells += [f"**{row['measured_ms']:.3g}** ({row['over_onnxruntime']:.2f}x)", other]
+            rows.append([f"{str(network).replace('resnet', 'ResNet-')} {how}", *cells])
+    header = ["CIFAR-10", "weights", "epochs", "accuracy, %", "lost", "npas, ms", "best other, ms"]
+    return markdown(header, rows)
+
+
 def machine_line(facts: Mapping[str, str]) -> str:
     """Where and when a table was measured."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("onnxruntime", "openvino", "ncnn", "torch"))
@@ -108,9 +124,10 @@ def render(folder: Path) -> str:
     kernels, _ = read_table(folder / "kernels.csv")
     families = [family for family in ("3x3", "1x1") if (kernels["family"] == family).any()]
     reach, _ = read_table(folder / "reach.csv")
+    cifar, _ = read_table(folder / "cifar.csv")
     parts = [network_table(networks), reach_table(reach), dense_table(kernels)]
     parts += [sparse_table(kernels, family) for family in families]
-    return "\n\n".join([*parts, machine_line(facts)]) + "\n"
+    return "\n\n".join([*parts, cifar_table(cifar), machine_line(facts)]) + "\n"
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from compiler import find_compiler
 from compiler.runtime import require_here
 from latency_model import Device
 from scripts.errors import InvalidSetting
-from search import Budget
+from search import Bracket, Budget, Entrant
 from supernet import SearchSpace, SupernetRecipe, make_space
 from training import Dataset, Recipe, load_dataset
 
@@ -25,12 +25,16 @@ def check(config: DictConfig) -> None:
         found = OmegaConf.select(config, key)
         if not isinstance(found, int) or found < least:
             raise InvalidSetting(key, found, f"whole numbers from {least}")
-    if config.pruning.epochs >= config.training.finetune.epochs:
-        raise InvalidSetting(
-            "pruning.epochs",
-            config.pruning.epochs,
-            f"below training.finetune.epochs = {config.training.finetune.epochs}",
-        )
+    epochs = {"pruning.epochs": config.pruning.epochs}
+    if (found := bracket(config)) is not None:
+        names = [entrant.algorithm for entrant in found.entrants]
+        if missing := [name for name in names if name not in config.tournament.long]:
+            raise InvalidSetting("tournament.long", sorted(config.tournament.long), f"also with {', '.join(missing)}")
+        epochs = {f"tournament.long.{name}.epochs": config.tournament.long[name].epochs for name in names}
+    for key, pruning_epochs in epochs.items():
+        if pruning_epochs >= config.training.finetune.epochs:
+            below = f"below training.finetune.epochs = {config.training.finetune.epochs}"
+            raise InvalidSetting(key, pruning_epochs, below)
     target = device(config).target
     require_here(target)
     find_compiler(target)
@@ -61,6 +65,16 @@ def budget(config: DictConfig) -> Budget:
 def finetune_recipe(config: DictConfig) -> Recipe:
     """How dense network and winners are trained after the search."""
     return Recipe(**mapping(config.training.finetune))
+
+
+def bracket(config: DictConfig) -> Bracket | None:
+    """The tournament that chooses the pruning algorithm; None if the group `pruning` does."""
+    told = mapping(config.tournament)
+    if not told.pop("entrants"):
+        return None
+    told.pop("long")
+    entrants = (Entrant(name, **short) for name, short in mapping(config.tournament.entrants).items())
+    return Bracket(tuple(entrants), **told)
 
 
 def supernet_recipe(config: DictConfig) -> SupernetRecipe:

@@ -61,6 +61,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
             onnx_bytes=exported[str(folder.relative_to(run_dir))]["onnx_bytes"],
             dense_onnx_bytes=exported[str(dense.relative_to(run_dir))]["onnx_bytes"],
             epochs=known["epochs"],
+            algorithm=known["algorithm"],
             kernels=_kernels(compiled[folder.name]),
         ).write(folder / "metrics.json")
 

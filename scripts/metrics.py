@@ -35,7 +35,8 @@ class Metrics:
     All `measured` and `onnxruntime` figures of a run come from one interleaved measurement, so that they may be
     compared; `budget_ms` is the budget against the dense network of that same measurement. `candidate` holds one
     text a site. `predicted_ms` and its interval come from the latency predictor, `supernet_accuracy` from the fast
-    evaluation on validation data before the fine-tune; the dense network, which no search proposed, has None.
+    evaluation on validation data before the fine-tune, `algorithm` is what pruned it; the dense network, which no
+    search proposed, has None of both.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Metrics:
     onnx_bytes: int
     dense_onnx_bytes: int
     epochs: int
+    algorithm: str | None
     kernels: tuple[KernelTime, ...]
 
     @property

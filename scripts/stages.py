@@ -58,7 +58,7 @@ STAGES = (
     Stage(
         name="finetune",
         about="prune and fine-tune the best candidates that meet the budget when measured",
-        reads=("training.finetune", "pruning", "winners", "seed"),
+        reads=("training.finetune", "pruning", "tournament", "winners", "seed"),
         after=("search",),
         outputs=("shortlist.json", "dense", "winners"),
         run=_in("scripts.finetune"),

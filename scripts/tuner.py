@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 from omegaconf import DictConfig
 
 from compiler import CompiledModel, compile_model
 from latency_model import LatencyPredictor, compare_runtimes
-from pruning import make_algorithm
+from pruning import Algorithm, make_algorithm
 from scripts import inputs
 from scripts import supernet as supernet_stage
 from scripts.console import progress
-from scripts.files import write_json
-from search import kernel_specs
+from scripts.files import read_json, write_json
+from search import Bracket, Tournament, fit_pruned, kernel_specs
 from supernet import Candidate, Network, extract
 from training import evaluate, fit, recalibrate_as_trained
-from training.hooks import Hooks
 
 _SECONDS = 0.6
 
@@ -58,48 +59,86 @@ class Tuner:
         """Prune and train a candidate from the supernet's weights, distilling from the dense network.
 
         `extract` removes its filters and channels; all other sparsity is reached by the algorithm, from dense weights,
-        in the first `pruning.epochs`. In the rest the masks hold.
+        in its first epochs. In the rest the masks hold.
         """
-        pruning = self.config.pruning
-        network = extract(self.supernet, candidate, masked=False)
-        algorithm = make_algorithm(
-            pruning.algorithm, network, network.plan, self._example, **inputs.mapping(pruning.options)
-        )
+        pruning = self._pruning(candidate, folder.parent / TOURNAMENT)
+        network, algorithm = self._prunable(candidate, pruning.algorithm, inputs.mapping(pruning.options))
         with self._epochs(f"winner {folder.name}, epoch") as show:
-            if pruning.epochs:
-                self._fit(network, pruning.epochs, folder / _UNFINISHED / "pruning.safetensors", show, algorithm)
-            algorithm.finish()
-            rest = self.recipe.epochs - pruning.epochs
-            self._fit(network, rest, folder / _UNFINISHED / "masked.safetensors", show, algorithm)
-        self._finish(network, candidate, folder, supernet_accuracy)
+            fit_pruned(
+                network,
+                self.data,
+                self.recipe,
+                algorithm,
+                pruning.epochs,
+                folder / _UNFINISHED,
+                teacher=self.dense,
+                seed=self.config.seed,
+                on_epoch=show,
+            )
+        self._finish(network, candidate, folder, supernet_accuracy, pruning.algorithm)
+
+    def _pruning(self, candidate: Candidate, folder: Path) -> DictConfig:
+        """Algorithm, epochs and options of all winners: those of the group `pruning`, or of the winner of a tournament
+        that is held once, on the first candidate."""
+        bracket = inputs.bracket(self.config)
+        if bracket is None:
+            pruning: DictConfig = self.config.pruning
+            return pruning
+        if not (folder / "result.json").exists():
+            self._hold(bracket, candidate, folder)
+        chosen: DictConfig = self.config.tournament.long[read_json(folder / "result.json")["winner"]]
+        return chosen
+
+    def _hold(self, bracket: Bracket, candidate: Candidate, folder: Path) -> None:
+        tournament = Tournament(
+            lambda entrant: self._prunable(candidate, entrant.algorithm, entrant.options),
+            bracket,
+            self.data,
+            self.recipe,
+            folder / _UNFINISHED,
+            teacher=self.dense,
+            seed=self.config.seed,
+        )
+        with progress() as bar:
+            task = bar.add_task("tournament, epoch", total=bracket.epochs * len(bracket.entrants), note="")
+            result = tournament.run(
+                lambda name, epoch, accuracy: bar.update(
+                    task, advance=1, note=f"{name} {epoch}: validation {accuracy:.1f} %"
+                )
+            )
+        (folder / _UNFINISHED / "study.db").replace(folder / "study.db")
+        write_json(
+            folder / "result.json",
+            {
+                "winner": result.winner,
+                "candidate": [str(choice) for choice in candidate.choices],
+                "table": _records(result.table),
+                "curves": _records(result.curves),
+            },
+        )
+        shutil.rmtree(folder / _UNFINISHED)
+
+    def _prunable(self, candidate: Candidate, algorithm: str, options: Mapping[str, Any]) -> tuple[Network, Algorithm]:
+        """The candidate's network, dense but for its filters and channels, and the algorithm that prunes it."""
+        network = extract(self.supernet, candidate, masked=False)
+        return network, make_algorithm(algorithm, network, network.plan, self._example, **options)
 
     def _train_dense(self, folder: Path) -> None:
         candidate = self.supernet.space.largest()
         network = extract(self.supernet, candidate)
         with self._epochs("dense network, epoch") as show:
-            self._fit(network, self.recipe.epochs, folder / _UNFINISHED / "dense.safetensors", show)
-        self._finish(network, candidate, folder, None)
+            checkpoint = folder / _UNFINISHED / "dense.safetensors"
+            fit(network, self.data, self.recipe, seed=self.config.seed, on_epoch=show, checkpoint=checkpoint)
+        self._finish(network, candidate, folder, None, None)
 
-    def _fit(
+    def _finish(
         self,
         network: Network,
-        epochs: int,
-        checkpoint: Path,
-        show: Callable[[Mapping[str, float]], None],
-        algorithm: Hooks | None = None,
+        candidate: Candidate,
+        folder: Path,
+        supernet_accuracy: float | None,
+        algorithm: str | None,
     ) -> None:
-        fit(
-            network,
-            self.data,
-            replace(self.recipe, epochs=epochs, warmup_epochs=min(self.recipe.warmup_epochs, epochs)),
-            algorithm=algorithm,
-            teacher=None if algorithm is None else self.dense,
-            seed=self.config.seed,
-            on_epoch=show,
-            checkpoint=checkpoint,
-        )
-
-    def _finish(self, network: Network, candidate: Candidate, folder: Path, supernet_accuracy: float | None) -> None:
         recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
         network.eval().save(folder / "model.safetensors")
         prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate, self._target))
@@ -113,6 +152,7 @@ class Tuner:
                 "predicted_lower_ms": prediction.lower_ms,
                 "predicted_upper_ms": prediction.upper_ms,
                 "epochs": self.recipe.epochs,
+                "algorithm": algorithm,
             },
         )
         for checkpoint in (folder / _UNFINISHED).iterdir():
@@ -129,4 +169,10 @@ class Tuner:
             yield lambda row: bar.update(task, advance=1, note=f"validation {row['validation_accuracy']:.1f} %")
 
 
+def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Rows for a JSON file, which has no NaN."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+TOURNAMENT = "tournament"
 _UNFINISHED = "unfinished"

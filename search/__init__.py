@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from search.lowering import kernel_specs
     from search.objective import reward
     from search.pareto import pareto_front
+    from search.pruned_fit import fit_pruned
     from search.result import SearchResult, Winner
     from search.run import run_search
     from search.samplers import CandidateSampler, NPASSampler, make_sampler, sampler_names
+    from search.tournament import Bracket, Entrant, Tournament, TournamentResult
     from search.variants import Menu, Variants
 
 _HOMES = {
@@ -31,17 +33,21 @@ _HOMES = {
     "lowering": ("kernel_specs",),
     "objective": ("reward",),
     "pareto": ("pareto_front",),
+    "pruned_fit": ("fit_pruned",),
     "result": ("SearchResult", "Winner"),
     "run": ("run_search",),
     "samplers": ("CandidateSampler", "NPASSampler", "make_sampler", "sampler_names"),
+    "tournament": ("Bracket", "Entrant", "Tournament", "TournamentResult"),
     "variants": ("Menu", "Variants"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Allocation",
+    "Bracket",
     "Budget",
     "CandidateSampler",
+    "Entrant",
     "Evaluation",
     "Menu",
     "NPASSampler",
@@ -49,9 +55,12 @@ __all__ = [
     "SearchError",
     "SearchResult",
     "SupernetEvaluator",
+    "Tournament",
+    "TournamentResult",
     "Variants",
     "Winner",
     "allocate",
+    "fit_pruned",
     "kernel_specs",
     "make_sampler",
     "pareto_front",

@@ -53,3 +53,11 @@ class SearchFailed(SearchError):
 
 class NothingFound(SearchError):
     """A search has no finished trial, so that it has no best candidate."""
+
+
+class InvalidTournament(SearchError, ValueError):
+    """A tournament of pruning algorithms that cannot be held as it is described."""
+
+
+class NoAlgorithmFits(SearchError):
+    """Every pruning algorithm of a tournament lost; the message says why each did."""

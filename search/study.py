@@ -42,10 +42,10 @@ def open_study(storage: str | Path, sampler: CandidateSampler, facts: Mapping[st
             stack.enter_context(_locked(path))
             _check_file(path)
         try:
-            database = _database(storage)
-            stack.callback(database.engine.dispose)
+            opened = database(storage)
+            stack.callback(opened.engine.dispose)
             study = optuna.create_study(
-                storage=database, study_name=STUDY_NAME, sampler=sampler, direction="maximize", load_if_exists=True
+                storage=opened, study_name=STUDY_NAME, sampler=sampler, direction="maximize", load_if_exists=True
             )
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
             raise StudyCorrupt(
@@ -68,8 +68,8 @@ def retry_interrupted(study: optuna.Study, sampler: CandidateSampler) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _database(storage: str | Path) -> RDBStorage:
-    """A file is kept in SQLite's write-ahead mode: as safe as before, and no commit waits for the disk."""
+def database(storage: str | Path) -> RDBStorage:
+    """Where studies lie. A file is in SQLite's write-ahead mode: safe, and no commit waits for the disk."""
     if "://" in str(storage):
         return RDBStorage(str(storage))
 

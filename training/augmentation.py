@@ -42,8 +42,18 @@ def shift_flip(images: Tensor, generator: Generator) -> Tensor:
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), shifted.flip(-1), shifted)
 
 
+def crop_flip(images: Tensor, generator: Generator) -> Tensor:
+    """`shift_flip` with black from outside, as for pictures that are cropped before they are normalised.
+
+    Many published weights were trained so, and their batch norms expect it: measured anew under `shift_flip`, a
+    ResNet-20 of CIFAR-10 loses three points. Black is the darkest value of each channel among these pictures.
+    """
+    black = images.amin(dim=(0, 2, 3), keepdim=True)
+    return shift_flip(images - black, generator) + black
+
+
 AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
-    {"none": unchanged, "shift": shift, "shift_flip": shift_flip}
+    {"none": unchanged, "shift": shift, "shift_flip": shift_flip, "crop_flip": crop_flip}
 )
 
 

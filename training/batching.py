@@ -17,7 +17,7 @@ def batches(
 
     Args:
         generator: a CPU generator that shuffles and augments; without one the pictures come in their order.
-        augment: name of an augmentation (`none`, `shift`, `shift_flip`).
+        augment: name of an augmentation (`none`, `shift`, `shift_flip`, `crop_flip`).
 
     Raises:
         InvalidBatches: the batch size is below one, or there is an augmentation but no generator for it.

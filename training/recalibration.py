@@ -18,8 +18,10 @@ BATCHES = 64
 """More do not change the accuracy; a small training split has fewer."""
 
 
-def recalibrate_as_trained(model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int = 0) -> None:
-    """`recalibrate_batch_norm` on up to 64 batches of training pictures, cut and augmented as the recipe trains.
+def recalibrate_as_trained(
+    model: nn.Module, data: Dataset, recipe: Recipe, *, seed: int = 0, most: int = BATCHES
+) -> None:
+    """`recalibrate_batch_norm` on up to `most` batches of training pictures, cut and augmented as the recipe trains.
 
     A network that was trained with augmentation and gets the statistics of clean pictures loses up to 3 points.
 
@@ -31,7 +33,7 @@ def recalibrate_as_trained(model: nn.Module, data: Dataset, recipe: Recipe, *, s
     """
     generator = Generator().manual_seed(seed)
     passes = batches(data.train, recipe.batch_size, generator=generator, augment=recipe.augment)
-    recalibrate_batch_norm(model, (images for images, _ in islice(passes, BATCHES)))
+    recalibrate_batch_norm(model, (images for images, _ in islice(passes, most)))
 
 
 def recalibrate_batch_norm(model: nn.Module, inputs: Iterable[Tensor]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from scripts.errors import RecordCorrupt
 from scripts.files import read_json
 from scripts.machine import describe_machine
 from scripts.metrics import Metrics
@@ -20,12 +21,34 @@ from search import pareto_front
 
 
 @dataclass(frozen=True)
+class Tournament:
+    """How the pruning algorithm was chosen: `table` and `curves` as in `search.TournamentResult`."""
+
+    winner: str
+    candidate: tuple[str, ...]
+    table: pd.DataFrame
+    curves: pd.DataFrame
+
+    @classmethod
+    def read(cls, path: Path) -> Tournament | None:
+        """None where there was none; `RecordCorrupt` for a damaged file."""
+        if not path.exists():
+            return None
+        found = read_json(path)
+        try:
+            table, curves = pd.DataFrame(found["table"]), pd.DataFrame(found["curves"])
+            return cls(found["winner"], tuple(found["candidate"]), table, curves)
+        except (KeyError, TypeError) as error:
+            raise RecordCorrupt(path, str(error)) from error
+
+
+@dataclass(frozen=True)
 class Contents:
     """One finished run.
 
     `trials`: number, accuracy (fast evaluation, validation data, percent), predicted_ms. `networks`: predicted_ms,
     lower_ms, upper_ms, measured_ms, held_out. `accuracy`: the predictor's own table on held-out kernels. `shortlist`:
-    what was measured before the fine-tune, taken or not.
+    what was measured before the fine-tune, taken or not. `tournament`: None if the configuration chose the algorithm.
     """
 
     config: DictConfig
@@ -35,6 +58,7 @@ class Contents:
     networks: pd.DataFrame
     accuracy: pd.DataFrame
     shortlist: pd.DataFrame
+    tournament: Tournament | None
     records: tuple[Record, ...]
     machine: dict[str, str]
 
@@ -54,6 +78,7 @@ class Contents:
             networks=pd.DataFrame(checked["networks"]),
             accuracy=pd.DataFrame(checked["kernels"]),
             shortlist=pd.DataFrame(read_json(run_dir / "shortlist.json")),
+            tournament=Tournament.read(run_dir / "winners" / "tournament" / "result.json"),
             records=tuple(record for record in records if record),
             machine=describe_machine(),
         )

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scripts.metrics import Metrics
 from scripts.report.contents import Contents
@@ -104,6 +106,18 @@ def prediction(contents: Contents) -> bytes:
     axes.set_xlabel("predicted latency, ms")
     axes.set_ylabel("measured latency, ms")
     axes.legend(fontsize=8, loc="upper left")
+    return _png(figure)
+
+
+def tournament(curves: pd.DataFrame) -> bytes:
+    """Validation accuracy after every epoch of the short runs, an algorithm a line."""
+    figure, axes = _canvas(8.0, 3.4)
+    for name, rows in curves.groupby("algorithm", sort=False):
+        axes.plot(rows["epoch"], rows["accuracy"], "o-", ms=4, lw=1.5, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch of the short run")
+    axes.set_ylabel("validation accuracy\nif pruned now, %")
+    axes.legend(fontsize=8, loc="lower right")
     return _png(figure)
 
 

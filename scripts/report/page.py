@@ -32,6 +32,7 @@ def page(contents: Contents, run_dir: Path) -> str:
         pareto=_picture(figures.pareto(contents)),
         progress=_picture(figures.progress(contents)),
         prediction=_picture(figures.prediction(contents)),
+        tournament=_picture(figures.tournament(contents.tournament.curves)) if contents.tournament else None,
         configuration=OmegaConf.to_yaml(contents.config),
         run_dir=run_dir,
     )

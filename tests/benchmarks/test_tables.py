@@ -5,12 +5,12 @@ import math
 import pandas as pd
 import pytest
 
-from benchmarks.bars import Bar, kernel_bars, network_bars, reach_bars, thread_bars
+from benchmarks.bars import Bar, cifar_bars, kernel_bars, network_bars, reach_bars, thread_bars
 from benchmarks.errors import ResultsMissing
 from benchmarks.kernels import with_ratios
 from benchmarks.layers import LAYERS
 from benchmarks.plots import network_times, speedup_by_rate
-from benchmarks.readme import dense_table, network_table, reach_table, sparse_table
+from benchmarks.readme import cifar_table, dense_table, network_table, reach_table, sparse_table
 from benchmarks.tables import read_table, write_table
 from benchmarks.zoo import ZOO
 
@@ -96,6 +96,39 @@ def test_bars_of_reach():
     assert {name for name, bar in bars.items() if bar.verdict == "missed"} == {"vit_tiny dense", "unet activations"}
     fewer = reach_bars(table[table["network"] != "resnet18"])
     assert {bar.subject for bar in fewer if bar.verdict == "not measured"} == {"convolutional networks"}
+
+
+@pytest.fixture
+def cifar():
+    columns = ["network", "run", "method", "scheme", "rates", "rate", "epochs", "accuracy", "lost", "measured_ms"]
+    columns += ["other_ms", "over_onnxruntime", "as_fast_as", "share_of_target"]
+    rows = [
+        ("resnet20", "dense", "dense", None, None, 1.0, None, 91.7, 0.0, 0.6, 1.0, 2.0, None, None),
+        ("resnet20", "resnet20-5x-seed0", "npas", "b", "5", 5.02, 9, 90.0, 1.7, 0.3, None, 4.0, None, None),
+        ("resnet20", "resnet20-5x-seed1", "npas", "b", "5", 5.02, 9, 89.0, 2.7, 0.3, None, 4.0, None, None),
+        ("resnet20", "c-seed0", "torch-pruning", None, None, 2.0, 9, 89.4, 2.3, 0.3, 0.5, 4.0, "resnet20-5x", 1.02),
+        ("resnet20", "d-seed0", "torch-pruning", None, None, 2.0, 9, 88.0, 3.7, 0.4, 0.5, 4.0, "resnet20-5x", 1.2),
+        ("resnet56", "e-seed0", "npas", "b", "2", 2.0, 9, 93.3, 0.1, 1.5, None, 2.4, None, None),
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_bars_of_trained_networks(cifar):
+    bars = {(bar.subject, bar.unit): bar for bar in cifar_bars(cifar)}
+    assert bars["resnet20-5x", "points lost"].measured == pytest.approx(2.2)  # the mean of two seeds
+    assert bars["resnet20-5x", "points lost"].verdict == "missed"
+    assert bars["resnet20-5x", "x fewer weights"].verdict == "met"
+    assert bars["resnet20-2.5x", "points lost"].verdict == "not measured"
+    assert bars["resnet56, 2.5x ONNX Runtime", "points lost"].verdict == "not measured"  # not fast enough
+    assert bars["c-seed0", "points behind ours"].measured == pytest.approx(0.1)
+    assert bars["d-seed0", "points behind ours"].verdict == "not measured"  # not equally fast
+
+
+def test_readme_table_of_trained_networks(cifar):
+    table = cifar_table(cifar)
+    assert "| ResNet-20 dense | 1.00x | – | 91.70 | – | **0.6** (2.00x) | 1 |" in table
+    assert "| ResNet-20 b, 5 | 5.02x | 9 | 90.00 | 1.70 | **0.3** (4.00x) | – |" in table
+    assert "| ResNet-20 torch-pruning | 2.00x | 9 | 89.40 | 2.30 | **0.3** (4.00x) | 0.5 |" in table
 
 
 def test_verdicts():

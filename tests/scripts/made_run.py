@@ -44,6 +44,7 @@ def metrics(name, **changes):
         "onnx_bytes": 500_000,
         "dense_onnx_bytes": 1_600_000,
         "epochs": 12,
+        "algorithm": "admm",
         "kernels": KERNELS,
     }
     return Metrics(**{**values, **changes})
@@ -56,6 +57,7 @@ def dense():
         validation_accuracy=98.6,
         test_accuracy=98.2,
         supernet_accuracy=None,
+        algorithm=None,
         measured_ms=1.0,
         onnxruntime_ms=1.6,
         parameters=400_000,
@@ -104,6 +106,25 @@ def write_run(run_dir, winners=WINNERS, reference=None, within_10=91.0):
         run_dir
     )
     _write_study(run_dir / "study.db")
+
+
+def write_tournament(run_dir):
+    """What a tournament leaves, where one was held."""
+    table = [
+        {"algorithm": "magnitude", "epochs": 2, "accuracy": 91.5, "outcome": "finished", "reason": ""},
+        {"algorithm": "admm", "epochs": 2, "accuracy": 93.25, "outcome": "won", "reason": ""},
+        {"algorithm": "gradual", "epochs": 1, "accuracy": 80.0, "outcome": "stopped", "reason": ""},
+        {"algorithm": "smart", "epochs": 0, "accuracy": None, "outcome": "lost", "reason": "UnsupportedLayer: <no>"},
+    ]
+    curves = [
+        {"algorithm": row["algorithm"], "epoch": epoch, "accuracy": row["accuracy"] - 5 * (row["epochs"] - epoch)}
+        for row in table
+        for epoch in range(1, row["epochs"] + 1)
+    ]
+    result = {"winner": "admm", "candidate": list(CANDIDATE), "table": table, "curves": curves}
+    folder = run_dir / "winners" / "tournament"
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(result))
 
 
 def _write_study(path):

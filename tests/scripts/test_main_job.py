@@ -262,6 +262,33 @@ def test_a_lost_winner_is_made_again(run_dir, tmp_path, capsys):
         assert (copy / "winners" / "1" / name).exists(), name
 
 
+def test_a_tournament_chooses_the_algorithm_of_all_winners(run_dir, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    left_out = [f"~tournament.entrants.{name}" for name in ("gradual", "admm", "smart")]
+    shown = again(copy, capsys, "tournament=halving", "tournament.epochs=1", "winners.at_most=1", *left_out)
+    assert "finetune: outputs of another configuration moved" in shown
+    folder = copy / "winners" / "tournament"
+    assert {path.name for path in folder.iterdir()} == {"result.json", "study.db"}
+    result = json.loads((folder / "result.json").read_text())
+    assert [(row["algorithm"], row["epochs"]) for row in result["table"]] == [("magnitude", 1), ("lookahead", 1)]
+    best = max(result["table"], key=lambda row: row["accuracy"])
+    assert result["winner"] == best["algorithm"]
+    assert Metrics.read(copy / "winners" / "1" / "metrics.json").algorithm == result["winner"]
+    assert Metrics.read(copy / "dense" / "metrics.json").algorithm is None
+    assert "Which pruning algorithm" in (copy / "report.html").read_text()
+
+
+def test_a_tournament_that_cannot_be_held_is_refused_before_anything_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        again(tmp_path / "run", capsys, "tournament=halving", "tournament.first_rung=9")
+    assert "first_rung is 9" in panel(capsys)
+    with pytest.raises(SystemExit):
+        again(tmp_path / "run", capsys, "tournament=halving")  # their long runs prune for more epochs than SMALL trains
+    assert "tournament.long.gradual.epochs=6" in panel(capsys)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_supernet_is_named(run_dir, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run_dir, copy)

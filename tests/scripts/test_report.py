@@ -15,6 +15,7 @@ from scripts.errors import RecordCorrupt
 from scripts.metrics import Metrics
 from scripts.report.contents import Contents
 from scripts.report.figures import joined_names
+from scripts.report.page import page
 from scripts.report.sites import site_rows
 from scripts.report.statements import next_steps, shortfalls, summary
 
@@ -163,6 +164,22 @@ def test_the_page_is_whole_and_loads_nothing(run_dir, capsys):
     shown = capsys.readouterr().out
     assert "digits, budget 50%" in shown
     assert "report.html" in shown
+
+
+def test_a_tournament_is_told_where_one_was_held(run_dir):
+    assert "Which pruning algorithm" not in Page(page(Contents.read(run_dir), run_dir)).text
+    made.write_tournament(run_dir)
+    contents = Contents.read(run_dir)
+    told = Page(page(contents, run_dir))
+    assert told.open == []
+    assert "Which pruning algorithm" in told.text
+    assert "93.25" in told.text
+    assert "UnsupportedLayer: <no>" in told.text
+    assert "nan" not in told.text.lower().replace("dominan", "")
+    assert len(told.pictures) == 4
+    (run_dir / "winners" / "tournament" / "result.json").write_text("{}")
+    with pytest.raises(RecordCorrupt, match=r"result\.json"):
+        Contents.read(run_dir)
 
 
 def test_next_steps_name_files_of_the_best_network(run_dir):

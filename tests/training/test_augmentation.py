@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator
 
-from training.augmentation import AUGMENTATIONS, make_augmentation, shift, shift_flip
+from training.augmentation import AUGMENTATIONS, crop_flip, make_augmentation, shift, shift_flip
+from training.data import Normalisation
 from training.errors import UnknownAugmentation
 
 IMAGES = torch.rand(200, 3, 16, 16) + 1
@@ -39,6 +40,14 @@ def test_shift_flip_mirrors_about_half() -> None:
     assert 60 < mirrored < 140
 
 
+def test_crop_flip_brings_in_what_was_black_before_normalisation() -> None:
+    pixels = torch.randint(0, 256, (40, 3, 16, 16), generator=seeded()).float()
+    pixels[0, :, 0, 0] = 0
+    normalise = Normalisation(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1))
+    cropped_first = normalise(shift_flip(pixels, seeded(3)))
+    torch.testing.assert_close(crop_flip(normalise(pixels), seeded(3)), cropped_first, atol=1e-5, rtol=0)
+
+
 def test_pictures_need_not_be_square() -> None:
     images = torch.rand(4, 1, 8, 24)
     assert shift_flip(images, seeded()).shape == images.shape
@@ -54,5 +63,5 @@ def test_the_generator_decides_and_the_input_stays(name: str) -> None:
 
 
 def test_unknown_names_are_answered_with_the_known() -> None:
-    with pytest.raises(UnknownAugmentation, match=r"'mixup'.*none, shift, shift_flip"):
+    with pytest.raises(UnknownAugmentation, match=r"'mixup'.*crop_flip, none, shift, shift_flip"):
         make_augmentation("mixup")
