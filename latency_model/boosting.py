@@ -12,11 +12,11 @@ import numpy.typing as npt
 from latency_model.runner import Floats
 
 FOLDS = 8
-ROUNDS = 600
+ROUNDS = 150
 _PARAMETERS = {
     "objective": "huber",
     "alpha": 0.2,
-    "learning_rate": 0.05,
+    "learning_rate": 0.15,
     "num_leaves": 12,
     "min_data_in_leaf": 2,
     "extra_trees": True,

@@ -18,7 +18,7 @@ from latency_model.accuracy import accuracy_figures, noise_figures
 from latency_model.boosting import Boosting
 from latency_model.conformal import conformal_quantile
 from latency_model.device import Device
-from latency_model.errors import InvalidMeasurement, TooFewMeasurements, UnknownKernel
+from latency_model.errors import InvalidMeasurement, TimesEmulated, TooFewMeasurements, UnknownKernel
 from latency_model.features import Encoder, work
 from latency_model.held_out import is_held_out
 from latency_model.network import NetworkModel, NetworkPrediction
@@ -94,9 +94,15 @@ class LatencyPredictor:
             seed: of the folds and of the boosting; the same seed and table give the same predictor.
 
         Raises:
+            TimesEmulated: if the device is emulated.
             TooFewMeasurements: with fewer than 20 kernels to fit to.
             InvalidMeasurement: if a time is not positive and finite.
         """
+        if device.runner.emulated:
+            raise TimesEmulated(
+                f"device {device.name} is emulated: its times are not those of the processor. Profile a real device; "
+                "the emulator only shows that programs run and compute the right numbers."
+            )
         specs, us = _training_rows(table)
         encoder = Encoder.of(specs, device.target)
         amounts = work(specs, device.target)

@@ -33,6 +33,8 @@ SCHEMA = pyarrow.schema(
         ("spread", _FLOAT),  # interquartile range over median, within the network
         ("runs", _INT),
         ("control_us", _FLOAT),  # the control kernel in the same runs
+        ("network_wall_us", _FLOAT),  # the whole network: wall time, and CPU time of its thread
+        ("network_cpu_us", _FLOAT),
         ("clock_mhz", _FLOAT),
         ("date", _TEXT),
         ("environment", _TEXT),  # fingerprint of the next six
