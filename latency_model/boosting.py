@@ -61,6 +61,11 @@ class Boosting:
             total += _predict(model, features)
         return total / len(self.models)
 
+    def disagreement(self, features: Floats) -> Floats:
+        """Standard deviation [n] between the models' predictions for `features` [n, columns]."""
+        result: Floats = np.std([_predict(model, features) for model in self.models], axis=0)
+        return result
+
     def to_texts(self) -> list[str]:
         """LightGBM's text form of each model."""
         return [model.model_to_string() for model in self.models]
