@@ -117,7 +117,7 @@ def profile(
                 )
     table = store.table(environment.fingerprint)
     asked = set(wanted)
-    table = table[[spec in asked for spec in specs_of(table)]].reset_index(drop=True)
+    table = table[np.array([spec in asked for spec in specs_of(table)], dtype=bool)].reset_index(drop=True)
     if len(table) < len(wanted):
         logger.warning("%d of %d kernels were not timed within %g s", len(wanted) - len(table), len(wanted), limit_s)
     return table
