@@ -178,13 +178,21 @@ class LatencyPredictor:
         Raises:
             TooFewMeasurements: if the table has no held-out kernel.
         """
+        judged = self.judged(table)
+        groups = [("all", judged), *judged.groupby("op")]
+        return pd.DataFrame([{"op": op, **_figures(rows)} for op, rows in groups])
+
+    def judged(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of kernels that are held out of every fit, with the columns of `predict` beside the measured ones.
+
+        Raises:
+            TooFewMeasurements: if the table has no held-out kernel.
+        """
         specs = specs_of(table)
         held = np.array([is_held_out(spec) for spec in specs], dtype=bool)
         if not held.any():
             raise TooFewMeasurements(f"none of the {len(specs)} kernels given is held out; measure some that are")
-        judged = pd.concat([table[held].reset_index(drop=True), self.predict(_pick(specs, held))], axis=1)
-        groups = [("all", judged), *judged.groupby("op")]
-        return pd.DataFrame([{"op": op, **_figures(rows)} for op, rows in groups])
+        return pd.concat([table[held].reset_index(drop=True), self.predict(_pick(specs, held))], axis=1)
 
     def network_accuracy(
         self, networks: Sequence[Sequence[KernelSpec]], measured_ms: Sequence[float] | Floats

@@ -13,7 +13,7 @@ from latency_model import KernelStore, LatencyPredictor
 from scripts import inputs
 from scripts.console import console
 from scripts.files import read_json, write_json
-from scripts.report.accuracy import terminal_table
+from scripts.report.accuracy import terminal_table, worst_table
 from search import kernel_specs
 from supernet import Candidate
 
@@ -33,7 +33,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     fitted = [index for index, held in enumerate(held_out) if not held]
     predictor.fit_networks([specs[i] for i in fitted], [networks[i]["measured_ms"] for i in fitted])
     predictor.save(run_dir / "predictor")
-    kernels = predictor.accuracy(table)
+    kernels, judged = predictor.accuracy(table), predictor.judged(table)
     rows = [
         {
             "candidate": row["candidate"],
@@ -45,10 +45,12 @@ def run(config: DictConfig, run_dir: Path) -> None:
         }
         for row, prediction, held in zip(networks, map(predictor.predict_network, specs), held_out, strict=True)
     ]
-    write_json(run_dir / "predictor" / "accuracy.json", {"kernels": _records(kernels), "networks": rows})
+    checked = {"kernels": _records(kernels), "networks": rows, "judged": _records(judged)}
+    write_json(run_dir / "predictor" / "accuracy.json", checked)
     unseen = [index for index, held in enumerate(held_out) if held]
     whole = predictor.network_accuracy([specs[i] for i in unseen], [networks[i]["measured_ms"] for i in unseen])
     console.print(terminal_table(pd.concat([kernels, whole.assign(op="whole networks")])))
+    console.print(worst_table(judged))
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

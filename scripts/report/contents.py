@@ -24,8 +24,8 @@ class Contents:
     """One finished run.
 
     `trials`: number, accuracy (fast evaluation, validation data, percent), predicted_ms. `networks`: predicted_ms,
-    lower_ms, upper_ms, measured_ms, held_out. `accuracy`: the predictor's own table on held-out kernels. `shortlist`:
-    what was measured before the fine-tune, taken or not.
+    lower_ms, upper_ms, measured_ms, held_out. `accuracy`: the predictor's own table on held-out kernels; `judged`:
+    each of them. `shortlist`: what was measured before the fine-tune, taken or not.
     """
 
     config: DictConfig
@@ -34,6 +34,7 @@ class Contents:
     trials: pd.DataFrame
     networks: pd.DataFrame
     accuracy: pd.DataFrame
+    judged: pd.DataFrame
     shortlist: pd.DataFrame
     records: tuple[Record, ...]
     machine: dict[str, str]
@@ -53,6 +54,7 @@ class Contents:
             trials=finished_trials(run_dir / "study.db"),
             networks=pd.DataFrame(checked["networks"]),
             accuracy=pd.DataFrame(checked["kernels"]),
+            judged=pd.DataFrame(checked["judged"]),
             shortlist=pd.DataFrame(read_json(run_dir / "shortlist.json")),
             records=tuple(record for record in records if record),
             machine=describe_machine(),

@@ -29,6 +29,8 @@ def rows(*specs: KernelSpec, us: float = 10.0, control_us: float = 50.0, **facts
         "spread": 0.02,
         "runs": 8,
         "control_us": control_us,
+        "network_wall_us": 300.5,
+        "network_cpu_us": 299.5,
         "clock_mhz": 2500.0,
         "date": "2026-01-01T00:00:00+00:00",
         "environment": "e",
