@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from latency_model import KernelStore, LatencyPredictor
 from scripts import inputs
-from scripts.console import console
+from scripts.console import console, say
 from scripts.files import read_json, write_json
 from scripts.report.accuracy import terminal_table, worst_table
 from search import kernel_specs
@@ -25,7 +25,9 @@ def run(config: DictConfig, run_dir: Path) -> None:
     """Write `predictor/`, with `accuracy.json` in it for kernels and networks that were held out of every fit."""
     device = inputs.device(config)
     space = inputs.space(config, inputs.dataset(config))
-    table = KernelStore(run_dir / "kernels.parquet").table(device.environment().fingerprint)
+    table = KernelStore(run_dir / "kernels.parquet").table_of(device.environment())
+    if table["older"].any():
+        say(f"{int(table['older'].sum())} of {len(table)} kernels were timed with another compiler or version of npas.")
     predictor = LatencyPredictor.fit(table, device, seed=config.seed)
     networks: list[dict[str, Any]] = read_json(run_dir / "networks.json")
     specs = [kernel_specs(space, Candidate.from_json(row["candidate"]), device.target) for row in networks]
