@@ -119,26 +119,26 @@ def judge(device: Device) -> tuple[pd.DataFrame, pd.DataFrame]:
     space = _table("space", device)
     large = pd.concat([space, _table("large", device)]).drop_duplicates(space.columns[:23].tolist())
     near, far = (LatencyPredictor.fit(table, device) for table in (space, large))
-    measured = {part: _networks(part) for part in ("candidates", "families")}
-    fitted = [row for row in measured["candidates"] if row["name"].startswith("fitted")]
-    for predictor in (near, far):
-        predictor.fit_networks([_specs(row) for row in fitted], [row["measured_ms"] for row in fitted])
-    rows = [_row(near, row) for row in measured["candidates"] if row not in fitted]
-    rows += [_row(far, row) for row in measured["families"]]
-    networks = pd.DataFrame(rows)
+    timed, others = _networks("candidates"), _networks("families")
+    fitted = [row for row in timed if row["name"].startswith("fitted")]
+    near.fit_networks([_specs(row) for row in fitted], [row["measured_ms"] for row in fitted])
+    rows = [_row(near, row) for row in timed if row not in fitted]
+    networks = pd.DataFrame([*rows, *(_row(far, row) for row in others)])
     kinds = {
         "kernels of the default space": near.accuracy(space),
         "kernels at large": far.accuracy(large),
     }
     accuracy = [table.iloc[:1].assign(set=name) for name, table in kinds.items()]
-    for name, kind in (("whole candidates", "candidate"), ("unrounded widths", "unrounded"), ("rounded", "rounded")):
-        chosen = [row for row in measured["candidates"] if row["name"].startswith(f"{kind} ")]
-        found = near.network_accuracy([_specs(row) for row in chosen], [row["measured_ms"] for row in chosen])
-        accuracy.append(found.assign(set=name))
-    chosen = measured["families"]
-    found = far.network_accuracy([_specs(row) for row in chosen], [row["measured_ms"] for row in chosen])
-    accuracy.append(found.assign(set="networks of other families"))
+    kinds_of_networks = {"whole candidates": "candidate", "unrounded widths": "unrounded", "rounded widths": "rounded"}
+    for name, kind in kinds_of_networks.items():
+        accuracy.append(_judged(near, [row for row in timed if row["name"].startswith(f"{kind} ")], name))
+    accuracy.append(_judged(far, others, "networks of other families"))
     return pd.concat(accuracy).drop(columns="op").set_index("set").reset_index(), networks
+
+
+def _judged(predictor: LatencyPredictor, rows: Sequence[dict[str, Any]], name: str) -> pd.DataFrame:
+    found = predictor.network_accuracy([_specs(row) for row in rows], [row["measured_ms"] for row in rows])
+    return found.assign(set=name)
 
 
 def _row(predictor: LatencyPredictor, row: dict[str, Any]) -> dict[str, Any]:
