@@ -115,11 +115,11 @@ def time_networks(cases: Sequence[Case], device: Device) -> list[dict[str, Any]]
 
 
 def judge(device: Device) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy by kind of kernel and of network, and a row a network."""
+    """Accuracy by kind of kernel and of network, and a row a network; other families only if they were timed."""
     space = _table("space", device)
     large = pd.concat([space, _table("large", device)]).drop_duplicates(space.columns[:23].tolist())
     near, far = (LatencyPredictor.fit(table, device) for table in (space, large))
-    timed, others = _networks("candidates"), _networks("families")
+    timed, others = _networks("candidates"), _networks("families") if _path("families").is_file() else []
     fitted = [row for row in timed if row["name"].startswith("fitted")]
     near.fit_networks([_specs(row) for row in fitted], [row["measured_ms"] for row in fitted])
     rows = [_row(near, row) for row in timed if row not in fitted]
@@ -132,7 +132,8 @@ def judge(device: Device) -> tuple[pd.DataFrame, pd.DataFrame]:
     kinds_of_networks = {"whole candidates": "candidate", "unrounded widths": "unrounded", "rounded widths": "rounded"}
     for name, kind in kinds_of_networks.items():
         accuracy.append(_judged(near, [row for row in timed if row["name"].startswith(f"{kind} ")], name))
-    accuracy.append(_judged(far, others, "networks of other families"))
+    if others:
+        accuracy.append(_judged(far, others, "networks of other families"))
     return pd.concat(accuracy).drop(columns="op").set_index("set").reset_index(), networks
 
 
@@ -158,8 +159,12 @@ def _table(name: str, device: Device) -> pd.DataFrame:
     return KernelStore(WORK / f"{name}.parquet").table(device.environment().fingerprint)
 
 
+def _path(part: str) -> Path:
+    return WORK / f"{part}.json"
+
+
 def _networks(part: str) -> list[dict[str, Any]]:
-    path = WORK / f"{part}.json"
+    path = _path(part)
     if not path.is_file():
         raise ResultsMissing(f"{path} is not there; measure it first with python -m benchmarks.latency {part}")
     found: list[dict[str, Any]] = json.loads(path.read_text())
@@ -218,7 +223,7 @@ def main() -> None:
         cases = list({"candidates": candidates, "families": families}[arguments.part](device))
         WORK.mkdir(parents=True, exist_ok=True)
         rows = time_networks(cases, device)
-        (WORK / f"{arguments.part}.json").write_text(json.dumps(rows))
+        _path(arguments.part).write_text(json.dumps(rows))
 
 
 if __name__ == "__main__":

@@ -109,11 +109,11 @@ def public_table(table: pd.DataFrame) -> str:
     means = table.groupby(["table", "samples", "sources"], sort=False)[["spearman", "rmspe"]].mean()
     header = ["published latencies", "networks measured", "rank correlation", "error", "with other devices", "error"]
     rows = []
-    for name, samples in means.index.droplevel("sources").unique():
+    for (name, samples), group in means.groupby(level=["table", "samples"], sort=False):
+        by_source = group.droplevel(["table", "samples"])
         line = [str(name), str(samples)]
         for sources in ("alone", "others"):
-            mean = means.loc[(name, samples, sources)]
-            line += [f"{mean['spearman']:.3f}", f"{mean['rmspe']:.1f} %"]
+            line += [f"{by_source.loc[sources, 'spearman']:.3f}", f"{by_source.loc[sources, 'rmspe']:.1f} %"]
         rows.append(line)
     return markdown(header, rows)
 
