@@ -20,9 +20,9 @@ search: $(STAMP) ## run the main job, e.g. make search ARGS="data=cifar10 budget
 test: $(STAMP) ## run the tests, e.g. make test ARGS="tests/pruning -k admm"
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-cross: ## install what code for aarch64 is compiled and tested with (Debian and Ubuntu)
-	command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null || { \
-	  $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq gcc-aarch64-linux-gnu qemu-user; }
+cross: ## install what other devices are compiled for and tested with (Debian and Ubuntu)
+	command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null && test -x /usr/sbin/sshd || { \
+	  $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq gcc-aarch64-linux-gnu qemu-user openssh-server; }
 
 sanitize: $(STAMP) ## test the compiler with generated code under gcc's sanitizers
 	NPAS_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 \

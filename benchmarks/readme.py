@@ -107,6 +107,33 @@ def cifar_table(table: pd.DataFrame) -> str:
     return markdown(header, rows)
 
 
+def latency_table(accuracy: pd.DataFrame) -> str:
+    """A row a set of kernels or networks that the predictor never saw: how far it is off."""
+    header = ["never seen by the predictor", "count", "within 5 %", "within 10 %", "error", "rank correlation"]
+    header.append("inside interval")
+    rows = []
+    for row in accuracy.to_dict("records"):
+        shares = [f"{row[name]:.0f} %" for name in ("within_5", "within_10")]
+        rank = "–" if math.isnan(row["spearman"]) else f"{row['spearman']:.3f}"
+        rows.append([str(row["set"]), f"{row['count']:.0f}", *shares, f"{row['rmspe']:.1f} %", rank])
+        rows[-1].append(f"{row['covered']:.0f} %")
+    return markdown(header, rows)
+
+
+def public_table(table: pd.DataFrame) -> str:
+    """A row a number of measured networks: mean over devices of rank correlation and error, alone and with others."""
+    means = table.groupby(["table", "samples", "sources"], sort=False)[["spearman", "rmspe"]].mean()
+    header = ["published latencies", "networks measured", "rank correlation", "error", "with other devices", "error"]
+    rows = []
+    for (name, samples), group in means.groupby(level=["table", "samples"], sort=False):
+        by_source = group.droplevel(["table", "samples"])
+        line = [str(name), f"{samples}"]
+        for sources in ("alone", "others"):
+            line += [f"{by_source.loc[sources, 'spearman']:.3f}", f"{by_source.loc[sources, 'rmspe']:.1f} %"]
+        rows.append(line)
+    return markdown(header, rows)
+
+
 def machine_line(facts: Mapping[str, str]) -> str:
     """Where and when a table was measured."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("onnxruntime", "openvino", "ncnn", "torch"))
@@ -127,7 +154,10 @@ def render(folder: Path) -> str:
     cifar, _ = read_table(folder / "cifar.csv")
     parts = [network_table(networks), reach_table(reach), dense_table(kernels)]
     parts += [sparse_table(kernels, family) for family in families]
-    return "\n\n".join([*parts, cifar_table(cifar), machine_line(facts)]) + "\n"
+    latency, _ = read_table(folder / "latency.csv")
+    published, _ = read_table(folder / "latency_tables.csv")
+    parts += [cifar_table(cifar), machine_line(facts), latency_table(latency), public_table(published)]
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:

@@ -34,10 +34,13 @@ class Timing:
     Attributes:
         total_ms: [runs], whole network, without time stamps between kernels.
         kernel_us: [runs, kernels], with a time stamp after each kernel; runs of the two kinds alternate.
+        cpu_ms: [runs], CPU time of the thread in the runs without time stamps: what is missing to `total_ms` went to
+            somebody else.
     """
 
     total_ms: Floats
     kernel_us: Floats
+    cpu_ms: Floats
 
     @property
     def median_ms(self) -> float:
@@ -266,6 +269,7 @@ def time_program(program: Program, seconds: float, min_runs: int) -> Timing:
     stamps = np.zeros(signature.kernels + 1, np.uint64)
     plain, stamped = program.bind(inputs, outputs), program.bind(inputs, outputs, stamps)
     totals: list[int] = []
+    spent: list[int] = []
     kernels: list[npt.NDArray[np.uint64]] = []
     with pinned() if signature.threads == 1 else nullcontext():
         warm = time.perf_counter() + seconds / 10
@@ -274,9 +278,10 @@ def time_program(program: Program, seconds: float, min_runs: int) -> Timing:
             stamped()
         end = time.perf_counter() + seconds
         while len(totals) < min_runs or time.perf_counter() < end:
-            begin = time.perf_counter_ns()
+            cpu, begin = time.thread_time_ns(), time.perf_counter_ns()
             plain()
             totals.append(time.perf_counter_ns() - begin)
+            spent.append(time.thread_time_ns() - cpu)
             stamped()
             kernels.append(np.diff(stamps))
-    return Timing(np.array(totals) / 1e6, np.array(kernels, np.float64) / 1e3)
+    return Timing(np.array(totals) / 1e6, np.array(kernels, np.float64) / 1e3, np.array(spent) / 1e6)

@@ -11,6 +11,7 @@
 #include "network.h"
 
 #define TOLERANCE 1e-4
+#define LEAST_RUNS 30
 
 #if THREADS > 1
 typedef struct npas_team npas_team;
@@ -33,7 +34,8 @@ static const step steps[KERNELS] = STEPS;
 static void usage(FILE *to)
 {
   fprintf(to,
-    "usage: network [-n RUNS] [-w WEIGHTS] [-o PREFIX] [-e PREFIX] INPUT...\n\n"
+    "usage: network [-n RUNS] [-w WEIGHTS] [-o PREFIX] [-e PREFIX] INPUT...\n"
+    "       network -s SECONDS [-w WEIGHTS]\n\n"
     "Runs a network compiled by npas for " TARGET ", and prints the microseconds that each layer takes.\n\n"
     "  INPUT       a raw file for each input: float32 (whole numbers too), little-endian, for one image or several:\n");
   for (long i = 0; i < INPUTS; i++)
@@ -44,6 +46,8 @@ static void usage(FILE *to)
   fprintf(to,
     "  -e PREFIX   compares them with PREFIX0.bin, ...; exit status 1 if they differ by more than %g of the largest\n"
     "  -n RUNS     timed runs on the first image, whose median is printed; default: 30; 0 times nothing\n"
+    "  -s SECONDS  runs on random numbers for so long, at least 30 times, and prints each run as a line: thread CPU and\n"
+    "              wall nanoseconds of the network, and those of each layer in a second run with time stamps\n"
     "  -w WEIGHTS  default: weights.bin beside the program\n", TOLERANCE);
 }
 
@@ -246,6 +250,74 @@ static void time_layers(const float *const *in, float *const *out, char *arena, 
   free(times);
 }
 
+/* Numbers from -1 to 1; which ones makes no difference to the time. */
+static void fill(float *values, long count)
+{
+  uint32_t state = 1;
+  for (long i = 0; i < count; i++) {
+    state = state * 1664525u + 1013904223u;
+    values[i] = (float)(state >> 8) / 8388608.0f - 1.0f;
+  }
+}
+
+static uint64_t cpu_now(void)
+{
+  struct timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* For a program to read: a line a run, between lines that say how many numbers it has and that none is missing. The
+   first tenth of the time is thrown away. */
+static void print_times(const float *const *in, float *const *out, char *arena, const char *weights, npas_team *team,
+  double seconds)
+{
+  const uint64_t limit = (uint64_t)(seconds * 1e9), warm = now() + limit / 10;
+  uint64_t stamps[KERNELS + 1], end = 0;
+  printf("npas-times %d\n", KERNELS);
+  for (long runs = 0; runs < LEAST_RUNS || now() < end;) {
+    const uint64_t cpu = cpu_now(), begin = now();
+    run_once(in, out, arena, weights, 0, team);
+    const uint64_t wall = now() - begin, spent = cpu_now() - cpu;
+    run_once(in, out, arena, weights, stamps, team);
+    if (!end && now() < warm) continue;
+    if (!end) end = now() + limit;
+    printf("%llu %llu", (unsigned long long)spent, (unsigned long long)wall);
+    for (long k = 0; k < KERNELS; k++) printf(" %llu", (unsigned long long)(stamps[k + 1] - stamps[k]));
+    printf("\n");
+    runs++;
+  }
+  printf("npas-end\n");
+}
+
+static void time_on_random_numbers(char *weights, double seconds)
+{
+  float *in[INPUTS], *out[OUTPUTS];
+  const float *image[INPUTS];
+  char *arena = allocate(ARENA_BYTES);
+  npas_team *team = new_team();
+  for (long i = 0; i < INPUTS; i++) {
+    image[i] = in[i] = allocate(4 * inputs[i].floats);
+    fill(in[i], inputs[i].floats);
+  }
+  for (long i = 0; i < OUTPUTS; i++) out[i] = allocate(4 * outputs[i].floats);
+  print_times(image, out, arena, weights, team, seconds);
+  for (long i = 0; i < INPUTS; i++) free(in[i]);
+  for (long i = 0; i < OUTPUTS; i++) free(out[i]);
+  free_team(team);
+  free(arena);
+  free(weights);
+}
+
+static double parse_seconds(const char *text)
+{
+  char *end;
+  const double seconds = strtod(text, &end);
+  if (end == text || *end || !(seconds >= 0 && seconds <= 3600))
+    fail("InvalidSeconds", "-s takes a number from 0 to 3600, not %s", text);
+  return seconds;
+}
+
 static long parse_runs(const char *text)
 {
   char *end;
@@ -259,16 +331,22 @@ static long parse_runs(const char *text)
 int main(int count, char **arguments)
 {
   const char *prefix = "output", *expected = 0, *weights_path = 0;
-  long runs = 30;
-  for (int option; (option = getopt(count, arguments, "hn:w:o:e:")) != -1;) switch (option) {
+  long runs = LEAST_RUNS;
+  double seconds = -1;
+  for (int option; (option = getopt(count, arguments, "hn:s:w:o:e:")) != -1;) switch (option) {
     case 'h': usage(stdout); return 0;
     case 'n': runs = parse_runs(optarg); break;
+    case 's': seconds = parse_seconds(optarg); break;
     case 'w': weights_path = optarg; break;
     case 'o': prefix = optarg; break;
     case 'e': expected = optarg; break;
     default: usage(stderr); return 2;
   }
-  if (count - optind != INPUTS) {
+  if (seconds >= 0 && count == optind) {
+    time_on_random_numbers(read_weights(weights_path, arguments[0]), seconds);
+    return 0;
+  }
+  if (seconds >= 0 || count - optind != INPUTS) {
     usage(stderr);
     fail("InputMissing", "%d input files were given, this network takes %d", count - optind, INPUTS);
   }

@@ -1,5 +1,6 @@
 """Latencies: measured once on a device, predicted for everything else, compared with other runtimes."""
 
+from latency_model.adaptive import AdaptiveProgress, profile_adaptively
 from latency_model.device import Device, load_device
 from latency_model.environment import Environment
 from latency_model.errors import LatencyModelError
@@ -12,6 +13,7 @@ from latency_model.sampling import Selection, choose_kernels
 from latency_model.store import KernelStore
 
 __all__ = [
+    "AdaptiveProgress",
     "Device",
     "Environment",
     "KernelStore",
@@ -27,4 +29,5 @@ __all__ = [
     "onnx_peer",
     "onnx_session",
     "profile",
+    "profile_adaptively",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 
 from latency_model.runner import Floats
 
@@ -15,7 +15,7 @@ def accuracy_figures(predicted: Floats, measured: Floats, lower: Floats, upper: 
 
     Returns:
         `count`; `within_5`, `within_10`: percent of predictions off by at most 5 or 10 % of the measured time;
-        `rmspe`: root mean square percentage error; `spearman`: rank correlation, NaN below three cases;
+        `rmspe`: root mean square percentage error; `spearman`, `kendall`: rank correlations, NaN below three cases;
         `covered`: percent of measured times inside the interval.
     """
     error = np.abs(predicted / measured - 1)
@@ -26,6 +26,7 @@ def accuracy_figures(predicted: Floats, measured: Floats, lower: Floats, upper: 
         "within_10": 100 * float(np.mean(error <= 0.10)),
         "rmspe": 100 * float(np.sqrt(np.mean(error**2))),
         "spearman": float(spearmanr(predicted, measured).statistic) if ranked else float("nan"),
+        "kendall": float(kendalltau(predicted, measured).statistic) if ranked else float("nan"),
         "covered": 100 * float(np.mean((lower <= measured) & (measured <= upper))),
     }
 

@@ -14,7 +14,7 @@ import lightgbm
 
 from latency_model.errors import PredictorCorrupt, PredictorNotFound
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "predictor.json"
 
 T = TypeVar("T")

@@ -79,7 +79,7 @@ def load_device(name: str) -> Device:
         if name not in known:
             raise UnknownDevice(f"there is no device {name!r}; known: {', '.join(known)}, or the path of a .yaml file")
         text = (folder / f"{name}.yaml").read_text()
-    config = OmegaConf.to_container(OmegaConf.create(text))
+    config = OmegaConf.to_container(OmegaConf.create(text), resolve=True)
     if not isinstance(config, dict):
         raise InvalidDevice(f"the configuration of device {name!r} is not a mapping of keys to values")
     return Device.from_config({str(key): value for key, value in config.items()})

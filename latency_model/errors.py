@@ -19,6 +19,26 @@ class MeasurementFailed(LatencyModelError):
     """A device gave no usable times."""
 
 
+class ProgramNotBuilt(MeasurementFailed):
+    """The program of a network cannot be built for a device."""
+
+
+class DeviceLost(MeasurementFailed):
+    """A command that should run on a device failed: it is gone, or its program is."""
+
+
+class DeviceHung(MeasurementFailed):
+    """A device did not answer in time."""
+
+
+class OutputUnreadable(MeasurementFailed):
+    """The program on a device printed something else than times."""
+
+
+class TimesEmulated(LatencyModelError):
+    """Times of an emulated program, which say nothing about the device, were to be fitted."""
+
+
 class StoreCorrupt(LatencyModelError):
     """A file of measured kernels is incomplete or was altered."""
 

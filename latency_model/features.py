@@ -11,6 +11,10 @@ import numpy as np
 from compiler import KernelSpec, Schedule, Target, schedule
 from latency_model.runner import Floats
 
+ENDINGS = {"add": 1.0, "relu": 1.0, "relu6": 3.0, "hard_sigmoid": 5.0, "hard_swish": 6.0}
+"""Cycles that a fused function costs a vector of outputs; others compute an exponential or the like."""
+LONG_ENDING = 25.0
+
 
 def shape_features(spec: KernelSpec, target: Target) -> dict[str, float]:
     """What a kernel computes: logarithms of sizes, counts, and what its channels leave of the last vector."""
@@ -43,6 +47,7 @@ def schedule_features(spec: KernelSpec, chosen: Schedule, target: Target) -> dic
     return {
         "cycles": math.log2(1 + chosen.cycles),
         "bytes": math.log2(1 + chosen.bytes),
+        "ending": math.log2(1 + _ending_cycles(spec, target) / (1 + chosen.cycles)),
         "intensity": math.log2((1 + chosen.cycles) / (1 + chosen.bytes)),
         "saved": math.log2((1 + spec.macs_kept) / (1 + chosen.cycles)),
         "entries": math.log2(1 + chosen.entries),
@@ -100,6 +105,12 @@ class Encoder:
             known = _indicators(_categories(spec, chosen), self.categories)
             rows.append([*map(float, shape.values()), *map(float, tiles.values()), *known])
         return np.array(rows, dtype=np.float64)
+
+
+def _ending_cycles(spec: KernelSpec, target: Target) -> float:
+    """Cycles of what is fused behind the sum, which a schedule's estimate leaves out."""
+    vectors = spec.out_channels * math.prod(spec.out_size) / target.vector
+    return vectors * sum(ENDINGS.get(part, LONG_ENDING) for part in spec.epilogue)
 
 
 def work(specs: Sequence[KernelSpec], target: Target) -> Floats:

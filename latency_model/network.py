@@ -12,7 +12,7 @@ from latency_model.conformal import conformal_quantile
 from latency_model.errors import InvalidMeasurement, TooFewMeasurements
 from latency_model.runner import Floats
 
-TRUST = 2.0
+TRUST = 0.1
 """Weight, in networks each off by 100 %, of the prior that kernels in a network take what they took when timed."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from latency_model.accuracy import accuracy_figures, noise_figures
 from latency_model.boosting import Boosting
 from latency_model.conformal import conformal_quantile
 from latency_model.device import Device
-from latency_model.errors import InvalidMeasurement, TooFewMeasurements, UnknownKernel
+from latency_model.errors import InvalidMeasurement, TimesEmulated, TooFewMeasurements, UnknownKernel
 from latency_model.features import Encoder, work
 from latency_model.held_out import is_held_out
+from latency_model.neighbourhood import Neighbourhood
 from latency_model.network import NetworkModel, NetworkPrediction
 from latency_model.roofline import Roofline
 from latency_model.runner import Floats
@@ -38,7 +38,8 @@ class KernelModel:
         encoder: features of a kernel.
         roofline: the analytic part.
         boosting: logarithm of measured over analytic.
-        log_width: half-width of the conformal interval of the logarithm.
+        neighbourhood: the kernels fitted to, by their features.
+        log_width: half-width of the conformal interval of the logarithm, for a kernel of remoteness 1.
         measured: microseconds of the kernels fitted to. Asked for one of them, the answer is its own measurement;
             asked for a kind (operation, threads, element type) that is not among them, there is none.
     """
@@ -46,11 +47,14 @@ class KernelModel:
     encoder: Encoder
     roofline: Roofline
     boosting: Boosting
+    neighbourhood: Neighbourhood
     log_width: float
     measured: Mapping[KernelSpec, float]
 
-    def us(self, specs: Sequence[KernelSpec]) -> Floats:
-        """Predicted microseconds [len(specs)].
+    def predict(self, specs: Sequence[KernelSpec]) -> Floats:
+        """Predicted microseconds, and half-width of the interval of their logarithm [len(specs), 2].
+
+        The further a kernel is from all that were fitted to, the wider its interval.
 
         Raises:
             UnknownKernel: if a kernel is of a kind that was never measured.
@@ -62,9 +66,16 @@ class KernelModel:
                     f"no {kind} was ever measured; measured are {'; '.join(sorted(kinds))}. "
                     "Profile some kernels of that kind and fit again."
                 )
+        features = self.encoder.encode(specs)
         analytic = self.roofline.us(work(specs, self.encoder.target))
-        modelled = analytic * np.exp(self.boosting.predict(self.encoder.encode(specs)))
-        return np.array([self.measured.get(spec, us) for spec, us in zip(specs, modelled.tolist(), strict=True)])
+        modelled = analytic * np.exp(self.boosting.predict(features))
+        us = [self.measured.get(spec, time) for spec, time in zip(specs, modelled.tolist(), strict=True)]
+        return np.stack([us, self.log_width * self.neighbourhood.remoteness(features)], axis=1)
+
+    def disagreement(self, specs: Sequence[KernelSpec]) -> Floats:
+        """How far the models that were fitted to different parts of the kernels are apart: deviation of the logarithm
+        [len(specs)]."""
+        return self.boosting.disagreement(self.encoder.encode(specs))
 
 
 class LatencyPredictor:
@@ -72,8 +83,9 @@ class LatencyPredictor:
 
     A kernel's time is a roofline times the exponential of gradient boosting on the logarithm of what the roofline
     leaves, or its own measurement if it was fitted to. Its interval is conformal with 90 % nominal coverage, from
-    errors on kernels left out while fitting. A network's time is a non-negative sum over the kernels that are really
-    executed, plus an overhead.
+    errors on kernels left out while fitting, in proportion to how remote a kernel is from all others (normalised
+    conformal prediction; Papadopoulos et al., 2011). A network's time is a non-negative sum over the kernels that are
+    really executed, plus an overhead.
 
     Predictions are remembered, so that asking again for a kernel costs a look-up.
     """
@@ -82,7 +94,7 @@ class LatencyPredictor:
         self.device = device
         self.network = network
         self._kernels = kernels
-        self._memory: dict[KernelSpec, float] = {}
+        self._memory: dict[KernelSpec, tuple[float, float]] = {}
 
     @classmethod
     def fit(cls, table: pd.DataFrame, device: Device, seed: int = 0) -> LatencyPredictor:
@@ -94,18 +106,28 @@ class LatencyPredictor:
             seed: of the folds and of the boosting; the same seed and table give the same predictor.
 
         Raises:
+            TimesEmulated: if the device is emulated.
             TooFewMeasurements: with fewer than 20 kernels to fit to.
             InvalidMeasurement: if a time is not positive and finite.
         """
+        if device.runner.emulated:
+            raise TimesEmulated(
+                f"device {device.name} is emulated: its times are not those of the processor. Profile a real device; "
+                "the emulator only shows that programs run and compute the right numbers."
+            )
         specs, us = _training_rows(table)
         encoder = Encoder.of(specs, device.target)
         amounts = work(specs, device.target)
         roofline = Roofline.fit(amounts, us)
         residual = np.log(us / roofline.us(amounts))
-        boosting, unseen = Boosting.fit(encoder.encode(specs), residual, seed)
-        width = conformal_quantile(np.abs(unseen - residual), COVERAGE)
+        features = encoder.encode(specs)
+        boosting, unseen = Boosting.fit(features, residual, seed)
+        neighbourhood, remoteness = Neighbourhood.of(features)
+        width = conformal_quantile(np.abs(unseen - residual) / remoteness, COVERAGE)
         measured = dict(zip(specs, us.tolist(), strict=True))
-        return cls(device.name, KernelModel(encoder, roofline, boosting, width, measured), NetworkModel())
+        return cls(
+            device.name, KernelModel(encoder, roofline, boosting, neighbourhood, width, measured), NetworkModel()
+        )
 
     def fit_networks(
         self, networks: Sequence[Sequence[KernelSpec]], measured_ms: Sequence[float] | Floats
@@ -120,7 +142,7 @@ class LatencyPredictor:
             TooFewMeasurements, InvalidMeasurement: see `NetworkModel.fit`.
             UnknownKernel: if a kernel is of a kind that was never measured.
         """
-        sums = np.array([self._us(specs).sum() / 1e3 for specs in networks])
+        sums = np.array([self._times(specs)[:, 0].sum() / 1e3 for specs in networks])
         self.network = NetworkModel.fit(sums, np.asarray(measured_ms, dtype=np.float64), COVERAGE)
         return self
 
@@ -133,7 +155,8 @@ class LatencyPredictor:
         Raises:
             UnknownKernel: if a kernel is of a kind that was never measured.
         """
-        us, factor = self._us(specs), math.exp(self._kernels.log_width)
+        us, widths = self._times(specs).T
+        factor = np.exp(widths)
         return pd.DataFrame({"predicted_us": us, "lower_us": us / factor, "upper_us": us * factor})
 
     def predict_network(self, specs: Sequence[KernelSpec]) -> NetworkPrediction:
@@ -142,8 +165,9 @@ class LatencyPredictor:
         Raises:
             UnknownKernel: if a kernel is of a kind that was never measured.
         """
-        total, factor = float(self._us(specs).sum()) / 1e3, math.exp(self._kernels.log_width)
-        return self.network.predict(total, total / factor, total * factor)
+        us, widths = self._times(specs).T
+        ends = (us, us / np.exp(widths), us * np.exp(widths))
+        return self.network.predict(*(float(end.sum()) / 1e3 for end in ends))
 
     def accuracy(self, table: pd.DataFrame) -> pd.DataFrame:
         """Accuracy on the kernels of `table` that are held out of every fit.
@@ -154,13 +178,21 @@ class LatencyPredictor:
         Raises:
             TooFewMeasurements: if the table has no held-out kernel.
         """
+        judged = self.judged(table)
+        groups = [("all", judged), *judged.groupby("op")]
+        return pd.DataFrame([{"op": op, **_figures(rows)} for op, rows in groups])
+
+    def judged(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of kernels that are held out of every fit, with the columns of `predict` beside the measured ones.
+
+        Raises:
+            TooFewMeasurements: if the table has no held-out kernel.
+        """
         specs = specs_of(table)
         held = np.array([is_held_out(spec) for spec in specs], dtype=bool)
         if not held.any():
             raise TooFewMeasurements(f"none of the {len(specs)} kernels given is held out; measure some that are")
-        judged = pd.concat([table[held].reset_index(drop=True), self.predict(_pick(specs, held))], axis=1)
-        groups = [("all", judged), *judged.groupby("op")]
-        return pd.DataFrame([{"op": op, **_figures(rows)} for op, rows in groups])
+        return pd.concat([table[held].reset_index(drop=True), self.predict(_pick(specs, held))], axis=1)
 
     def network_accuracy(
         self, networks: Sequence[Sequence[KernelSpec]], measured_ms: Sequence[float] | Floats
@@ -202,21 +234,30 @@ class LatencyPredictor:
     def _from_facts(cls, facts: Mapping[str, Any], texts: Sequence[str]) -> LatencyPredictor:
         target = Target(**{**facts["target"], "flags": tuple(facts["target"]["flags"])})
         categories = tuple((str(kind), str(value)) for kind, value in facts["categories"])
+        encoder = Encoder(target, categories)
+        measured = {KernelSpec.from_dict(row): float(row["us"]) for row in facts["measured"]}
+        neighbourhood, _ = Neighbourhood.of(encoder.encode(list(measured)))
         kernels = KernelModel(
-            Encoder(target, categories),
+            encoder,
             Roofline(**facts["roofline"]),
             Boosting.from_texts(texts),
+            neighbourhood,
             float(facts["log_width"]),
-            {KernelSpec.from_dict(row): float(row["us"]) for row in facts["measured"]},
+            measured,
         )
         network = NetworkModel(**{key: float(value) for key, value in facts["network"].items()})
         return cls(str(facts["device"]), kernels, network)
 
-    def _us(self, specs: Sequence[KernelSpec]) -> Floats:
+    def disagreement(self, specs: Sequence[KernelSpec]) -> Floats:
+        """See `KernelModel.disagreement`."""
+        return self._kernels.disagreement(specs)
+
+    def _times(self, specs: Sequence[KernelSpec]) -> Floats:
+        """Microseconds and half-widths of the logarithm [len(specs), 2]."""
         new = [spec for spec in dict.fromkeys(specs) if spec not in self._memory]
         if new:
-            self._memory.update(zip(new, self._kernels.us(new).tolist(), strict=True))
-        return np.array([self._memory[spec] for spec in specs], dtype=np.float64)
+            self._memory.update(zip(new, map(tuple, self._kernels.predict(new).tolist()), strict=True))
+        return np.array([self._memory[spec] for spec in specs], dtype=np.float64).reshape(-1, 2)
 
 
 def _kind(spec: KernelSpec) -> str:

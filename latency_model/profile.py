@@ -117,7 +117,7 @@ def profile(
                 )
     table = store.table(environment.fingerprint)
     asked = set(wanted)
-    table = table[[spec in asked for spec in specs_of(table)]].reset_index(drop=True)
+    table = table[np.array([spec in asked for spec in specs_of(table)], dtype=bool)].reset_index(drop=True)
     if len(table) < len(wanted):
         logger.warning("%d of %d kernels were not timed within %g s", len(wanted) - len(table), len(wanted), limit_s)
     return table
@@ -159,7 +159,8 @@ def _time_network(
     middle = len(members) // 2
     clock = device.runner.clock_mhz()
     network = [*members[:middle], CONTROL, *members[middle:]]
-    times = device.runner.measure(network, device.target, seconds=seconds, seed=seed)
+    measured = device.runner.measure(network, device.target, seconds=seconds, seed=seed)
+    times = measured.kernel_us
     _require_times(times, network)
     control = times[:, middle]
     times = times[control <= np.quantile(control, QUIET_SHARE)]
@@ -170,6 +171,8 @@ def _time_network(
         spread=(high - low) / median,
         runs=len(times),
         control_us=median[middle],
+        network_wall_us=measured.wall_us,
+        network_cpu_us=measured.cpu_us,
         clock_mhz=clock,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment.fingerprint,

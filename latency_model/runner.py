@@ -6,24 +6,43 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from compiler import KernelSpec, Target
+from compiler import CompiledModel, KernelSpec, Target, Timing, compile_specs
 from latency_model.environment import Environment
-from latency_model.errors import InvalidDevice
+from latency_model.errors import InvalidDevice, MeasurementFailed
 
 Floats = npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Times of kernels inside one network.
+
+    Attributes:
+        kernel_us: [runs, kernels].
+        wall_us, cpu_us: median wall time of the whole network, and CPU time of its thread.
+    """
+
+    kernel_us: Floats
+    wall_us: float
+    cpu_us: float
+
+
 class Runner(ABC):
-    """Builds a network of given kernels, runs it somewhere and brings back times.
+    """Runs a compiled network somewhere and brings back times.
 
     A new kind of runner is one new file in `latency_model/runners/` with a subclass under `@runner(name)`; the keys
     beside `kind` in a device's configuration are its constructor's arguments.
+
+    `emulated` says that what runs there computes what the device would, in another time.
     """
+
+    emulated: bool = False
 
     @abstractmethod
     def environment(self, device: str, target: Target) -> Environment:
@@ -34,8 +53,15 @@ class Runner(ABC):
         """Present clock, NaN if unknown."""
 
     @abstractmethod
-    def measure(self, specs: Sequence[KernelSpec], target: Target, *, seconds: float, seed: int) -> Floats:
-        """Time kernels inside one network that holds exactly these, after warming up.
+    def time(self, compiled: CompiledModel, *, seconds: float) -> Timing:
+        """Time a network on random inputs, on one thread, for `seconds` and at least 30 times, after warming up.
+
+        Raises:
+            MeasurementFailed: if the device gives no times.
+        """
+
+    def measure(self, specs: Sequence[KernelSpec], target: Target, *, seconds: float, seed: int) -> Measured:
+        """Time kernels inside one network that holds exactly these.
 
         Args:
             specs: the kernels, in the order in which they run.
@@ -43,9 +69,17 @@ class Runner(ABC):
             seconds: time to spend on running.
             seed: of the random weights and masks.
 
-        Returns:
-            microseconds [runs, len(specs)].
+        Raises:
+            MeasurementFailed: if the device gives no times, or a kernel was not built.
         """
+        compiled = compile_specs(specs, device=target, seed=seed)
+        owner = compiled.kernels["spec_index"].to_numpy()
+        missing = sorted(set(range(len(specs))) - set(owner.tolist()))
+        if missing:
+            raise MeasurementFailed(f"no kernel was built for {[specs[index].op for index in missing]}")
+        timing = self.time(compiled, seconds=seconds)
+        us = np.stack([timing.kernel_us[:, owner == index].sum(axis=1) for index in range(len(specs))], axis=1)
+        return Measured(us, 1e3 * timing.median_ms, 1e3 * float(np.median(timing.cpu_ms)))
 
 
 _RUNNERS: dict[str, type[Runner]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from functools import lru_cache
@@ -15,6 +16,7 @@ import pyarrow
 import pyarrow.parquet
 
 from compiler import KernelSpec
+from latency_model.environment import Environment
 from latency_model.errors import StoreCorrupt, StoreMixed
 
 _TEXT, _INT, _FLOAT = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
@@ -33,6 +35,8 @@ SCHEMA = pyarrow.schema(
         ("spread", _FLOAT),  # interquartile range over median, within the network
         ("runs", _INT),
         ("control_us", _FLOAT),  # the control kernel in the same runs
+        ("network_wall_us", _FLOAT),  # the whole network: wall time, and CPU time of its thread
+        ("network_cpu_us", _FLOAT),
         ("clock_mhz", _FLOAT),
         ("date", _TEXT),
         ("environment", _TEXT),  # fingerprint of the next six
@@ -40,6 +44,9 @@ SCHEMA = pyarrow.schema(
     ]
 )
 """Columns of the raw rows: one for each kernel in each network in which it was timed."""
+
+_DEVICE = ("device", "target", "cpu")
+"""What two environments of one device have in common."""
 
 QUIET = 0.05
 """Drift up to which the machine is taken to have been undisturbed."""
@@ -71,14 +78,47 @@ class KernelStore:
         return part
 
     def read(self) -> pd.DataFrame:
-        """All rows in the order in which they were appended; empty if nothing was.
+        """All rows in the order in which they were appended, none of them twice; empty if nothing was.
 
         Raises:
             StoreCorrupt: naming the file that cannot be read or holds other columns.
         """
         parts = [self._read_part(part) for part in sorted(self.path.glob(_PART))]
         frame: pd.DataFrame = pyarrow.concat_tables([SCHEMA.empty_table(), *parts]).to_pandas()
-        return frame
+        return frame.drop_duplicates(["network", *SPEC_COLUMNS], ignore_index=True)
+
+    def merge(self, other: KernelStore) -> int:
+        """Take over the files of another store, of another process or machine; return how many were new.
+
+        Raises:
+            StoreCorrupt: if a file of the other store cannot be read; nothing is taken over then.
+        """
+        new = [part for part in sorted(other.path.glob(_PART)) if not (self.path / part.name).exists()]
+        for part in new:
+            self._read_part(part)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for part in new:
+            unfinished = self.path / f".unfinished-{part.name}"
+            shutil.copyfile(part, unfinished)
+            os.replace(unfinished, self.path / part.name)
+        return len(new)
+
+    def table_of(self, environment: Environment) -> pd.DataFrame:
+        """The rows of `table` for an environment, and kernels that were timed on the same device only in another one.
+
+        Those were built by another compiler or another version of npas: better than nothing, and marked in the column
+        `older`.
+
+        Raises:
+            StoreCorrupt: see `read`.
+        """
+        rows = self.read()
+        now = rows["environment"] == environment.fingerprint
+        here = (rows[list(_DEVICE)] == [getattr(environment, name) for name in _DEVICE]).all(axis=1)
+        own = summarise(rows[now]).assign(older=False)
+        others = summarise(rows[here & ~now]).assign(older=True)
+        both = pd.concat([own, others[::-1]], ignore_index=True) if len(others) else own
+        return both.drop_duplicates(list(SPEC_COLUMNS), ignore_index=True)
 
     def table(self, environment: str | None = None) -> pd.DataFrame:
         """One row a kernel: what is known from all networks in which it was timed.

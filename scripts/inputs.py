@@ -10,14 +10,18 @@ from omegaconf import DictConfig, OmegaConf
 from compiler import find_compiler
 from compiler.runtime import require_here
 from latency_model import Device
+from latency_model.runners.local import LocalRunner
 from scripts.errors import InvalidSetting
 from search import Bracket, Budget, Entrant
 from supernet import SearchSpace, SupernetRecipe, make_space
 from training import Dataset, Recipe, load_dataset
 
+ELSEWHERE = ("profile", "predictor")
+"""Commands for which the device may be another machine."""
 
-def check(config: DictConfig) -> None:
-    """Raise the named error of the first thing in `config` that cannot work, before anything is written."""
+
+def check(config: DictConfig, command: str) -> None:
+    """Raise the named error of the first thing that cannot work for `command`, before anything is written."""
     budget(config)
     finetune_recipe(config)
     supernet_recipe(config)
@@ -35,9 +39,15 @@ def check(config: DictConfig) -> None:
         if pruning_epochs >= config.training.finetune.epochs:
             below = f"below training.finetune.epochs = {config.training.finetune.epochs}"
             raise InvalidSetting(key, pruning_epochs, below)
-    target = device(config).target
-    require_here(target)
-    find_compiler(target)
+    minutes = config.profile.minutes
+    if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
+        raise InvalidSetting("profile.minutes", minutes, "null, or a number above 0")
+    where = device(config)
+    if isinstance(where.runner, LocalRunner):
+        require_here(where.target)
+    elif command not in ELSEWHERE:
+        raise InvalidSetting("device", where.name, f"devices in this process, for all but {' and '.join(ELSEWHERE)}")
+    find_compiler(where.target)
     space(config, dataset(config))
     torch.set_num_threads(config.threads)
 

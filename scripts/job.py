@@ -18,7 +18,7 @@ from scripts.stages import COMMANDS, STAGES
 
 def run_command(command: str, config: DictConfig) -> None:
     """Check the whole configuration, then run the stages that `command` needs and that `config.run_dir` lacks."""
-    inputs.check(config)
+    inputs.check(config, command)
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with held(run_dir):

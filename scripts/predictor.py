@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 from latency_model import KernelStore, LatencyPredictor
 from scripts import inputs
-from scripts.console import console
+from scripts.console import console, say
 from scripts.files import read_json, write_json
-from scripts.report.accuracy import terminal_table
+from scripts.report.accuracy import terminal_table, worst_table
 from search import kernel_specs
 from supernet import Candidate
 
@@ -25,7 +25,9 @@ def run(config: DictConfig, run_dir: Path) -> None:
     """Write `predictor/`, with `accuracy.json` in it for kernels and networks that were held out of every fit."""
     device = inputs.device(config)
     space = inputs.space(config, inputs.dataset(config))
-    table = KernelStore(run_dir / "kernels.parquet").table(device.environment().fingerprint)
+    table = KernelStore(run_dir / "kernels.parquet").table_of(device.environment())
+    if table["older"].any():
+        say(f"{int(table['older'].sum())} of {len(table)} kernels were timed with another compiler or version of npas.")
     predictor = LatencyPredictor.fit(table, device, seed=config.seed)
     networks: list[dict[str, Any]] = read_json(run_dir / "networks.json")
     specs = [kernel_specs(space, Candidate.from_json(row["candidate"]), device.target) for row in networks]
@@ -33,7 +35,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     fitted = [index for index, held in enumerate(held_out) if not held]
     predictor.fit_networks([specs[i] for i in fitted], [networks[i]["measured_ms"] for i in fitted])
     predictor.save(run_dir / "predictor")
-    kernels = predictor.accuracy(table)
+    kernels, judged = predictor.accuracy(table), predictor.judged(table)
     rows = [
         {
             "candidate": row["candidate"],
@@ -45,10 +47,12 @@ def run(config: DictConfig, run_dir: Path) -> None:
         }
         for row, prediction, held in zip(networks, map(predictor.predict_network, specs), held_out, strict=True)
     ]
-    write_json(run_dir / "predictor" / "accuracy.json", {"kernels": _records(kernels), "networks": rows})
+    checked = {"kernels": _records(kernels), "networks": rows, "judged": _records(judged)}
+    write_json(run_dir / "predictor" / "accuracy.json", checked)
     unseen = [index for index, held in enumerate(held_out) if held]
     whole = predictor.network_accuracy([specs[i] for i in unseen], [networks[i]["measured_ms"] for i in unseen])
     console.print(terminal_table(pd.concat([kernels, whole.assign(op="whole networks")])))
+    console.print(worst_table(judged))
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -17,7 +17,15 @@ from compiler import CompiledModel, KernelSpec, Timing, compile_model
 from compiler.layout import LAYOUTS
 from compiler.passes import WIDTH_KEEPING
 from compiler.spec import CONVOLUTIONS
-from latency_model import Device, KernelStore, ProfileProgress, choose_kernels, profile
+from latency_model import (
+    AdaptiveProgress,
+    Device,
+    KernelStore,
+    ProfileProgress,
+    choose_kernels,
+    profile,
+    profile_adaptively,
+)
 from pruning import project
 from scripts import inputs
 from scripts.console import progress
@@ -96,28 +104,54 @@ def _profile_kernels(config: DictConfig, space: SearchSpace, device: Device, pat
     rng = np.random.default_rng(config.seed)
     candidates = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(_POOL))]
     occurring = (spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target))
-    selection = choose_kernels(
-        with_relatives(with_conversions(occurring)),
-        device.target,
-        train=config.profile.kernels,
-        held_out=config.profile.held_out,
-        seed=config.seed,
+    pool = with_relatives(with_conversions(occurring))
+    if config.profile.minutes is None:
+        _time_some(config, pool, device, KernelStore(path))
+    else:
+        _time_adaptively(config, pool, device, KernelStore(path))
+
+
+def _time_some(config: DictConfig, pool: list[KernelSpec], device: Device, store: KernelStore) -> None:
+    chosen = choose_kernels(
+        pool, device.target, train=config.profile.kernels, held_out=config.profile.held_out, seed=config.seed
     )
     with progress() as bar:
         task = bar.add_task("networks of kernels", total=None, note="")
 
         def show(state: ProfileProgress) -> None:
-            note = f"{state.kernels} of {state.of_kernels} kernels, drift {100 * state.drift:+.0f} %"
+            left = state.seconds / state.networks * (state.of_networks - state.networks)
+            note = (
+                f"{state.kernels} of {state.of_kernels} kernels, drift {100 * state.drift:+.0f} %, {_clock(left)} left"
+            )
             bar.update(task, completed=state.networks, total=state.of_networks, note=note)
 
-        profile(
-            selection.specs,
+        profile(chosen.specs, device, store, seconds=config.profile.seconds, seed=config.seed, progress=show)
+
+
+def _time_adaptively(config: DictConfig, pool: list[KernelSpec], device: Device, store: KernelStore) -> None:
+    with progress() as bar:
+        task = bar.add_task("kernels", total=None, note="")
+
+        def show(state: AdaptiveProgress) -> None:
+            known = f"error {100 * state.error:.1f} %, noise {100 * state.noise:.1f} %, " if state.error >= 0 else ""
+            note = f"{known}at most {_clock(state.left_s)} left"
+            bar.update(task, completed=state.kernels, total=state.of_kernels, note=note)
+
+        profile_adaptively(
+            pool,
             device,
-            KernelStore(path),
+            store,
+            first=config.profile.kernels,
+            held_out=config.profile.held_out,
+            limit_s=60 * config.profile.minutes,
             seconds=config.profile.seconds,
             seed=config.seed,
             progress=show,
         )
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _profile_networks(config: DictConfig, space: SearchSpace, device: Device, path: Path) -> None:
@@ -134,7 +168,7 @@ def _profile_networks(config: DictConfig, space: SearchSpace, device: Device, pa
         timings: list[list[Timing]] = [[] for _ in networks]
         for _ in range(_ROUNDS):
             for network, timed in zip(networks, timings, strict=True):
-                timed.append(network.time(seconds=config.profile.seconds / _ROUNDS))
+                timed.append(device.runner.time(network, seconds=config.profile.seconds / _ROUNDS))
                 bar.update(task, advance=1, note=f"{timed[-1].median_ms:.3f} ms")
     best = [min(timed, key=lambda timing: timing.median_ms) for timed in timings]
     rows = [

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from compiler import KernelSpec, Target, compile_specs, compiler_version, find_compiler
+from compiler import CompiledModel, Target, Timing, compiler_version, find_compiler
 from compiler.toolchain import build_flags
 from latency_model.environment import Environment, local_clock_mhz, local_cpu, npas_version
-from latency_model.errors import MeasurementFailed
-from latency_model.runner import Floats, Runner, runner
+from latency_model.runner import Runner, runner
 
 MIN_RUNS = 30
 
@@ -32,11 +27,5 @@ class LocalRunner(Runner):
     def clock_mhz(self) -> float:
         return local_clock_mhz()
 
-    def measure(self, specs: Sequence[KernelSpec], target: Target, *, seconds: float, seed: int) -> Floats:
-        compiled = compile_specs(specs, device=target, seed=seed)
-        times = compiled.time(seconds=seconds, min_runs=MIN_RUNS).kernel_us
-        owner = compiled.kernels["spec_index"].to_numpy()
-        missing = sorted(set(range(len(specs))) - set(owner.tolist()))
-        if missing:
-            raise MeasurementFailed(f"no kernel was built for {[specs[index].op for index in missing]}")
-        return np.stack([times[:, owner == index].sum(axis=1) for index in range(len(specs))], axis=1)
+    def time(self, compiled: CompiledModel, *, seconds: float) -> Timing:
+        return compiled.time(seconds=seconds, min_runs=MIN_RUNS)

@@ -47,8 +47,9 @@ class Contents:
     """One finished run.
 
     `trials`: number, accuracy (fast evaluation, validation data, percent), predicted_ms. `networks`: predicted_ms,
-    lower_ms, upper_ms, measured_ms, held_out. `accuracy`: the predictor's own table on held-out kernels. `shortlist`:
-    what was measured before the fine-tune, taken or not. `tournament`: None if the configuration chose the algorithm.
+    lower_ms, upper_ms, measured_ms, held_out. `accuracy`: the predictor's own table on held-out kernels; `judged`:
+    each of them. `shortlist`: what was measured before the fine-tune, taken or not. `tournament`: None if the
+    configuration chose the algorithm.
     """
 
     config: DictConfig
@@ -57,6 +58,7 @@ class Contents:
     trials: pd.DataFrame
     networks: pd.DataFrame
     accuracy: pd.DataFrame
+    judged: pd.DataFrame
     shortlist: pd.DataFrame
     tournament: Tournament | None
     records: tuple[Record, ...]
@@ -77,6 +79,7 @@ class Contents:
             trials=finished_trials(run_dir / "study.db"),
             networks=pd.DataFrame(checked["networks"]),
             accuracy=pd.DataFrame(checked["kernels"]),
+            judged=pd.DataFrame(checked["judged"]),
             shortlist=pd.DataFrame(read_json(run_dir / "shortlist.json")),
             tournament=Tournament.read(run_dir / "winners" / "tournament" / "result.json"),
             records=tuple(record for record in records if record),

@@ -121,6 +121,25 @@ def tournament(curves: pd.DataFrame) -> bytes:
     return _png(figure)
 
 
+def kernel_prediction(contents: Contents) -> bytes:
+    """Measured against predicted time of the kernels that were held out, by operation."""
+    figure, axes = _canvas(5.6, 5.0)
+    for op, rows in contents.judged.groupby("op"):
+        axes.plot(rows["predicted_us"], rows["median_us"], ".", ms=5, label=str(op))
+    times = contents.judged[["predicted_us", "median_us"]].to_numpy(dtype=np.float64)
+    ends = np.array([0.8 * times.min(), 1.25 * times.max()])
+    axes.plot(ends, ends, color=_DENSE, lw=0.8)
+    axes.fill_between(ends, 0.9 * ends, 1.1 * ends, color=_DENSE, alpha=0.07, lw=0, label="within 10 %")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(*ends)
+    axes.set_ylim(*ends)
+    axes.set_xlabel("predicted time, us")
+    axes.set_ylabel("measured time, us")
+    axes.legend(fontsize=8, loc="upper left")
+    return _png(figure)
+
+
 def _points(axes: Axes, winners: list[Metrics], face: str, label: str, zorder: float) -> None:
     if not winners:
         return

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 
 from scripts.report import figures
-from scripts.report.accuracy import HEADINGS, cells
+from scripts.report.accuracy import HEADINGS, WORST_HEADINGS, cells, worst_cells
 from scripts.report.contents import Contents
 from scripts.report.sites import site_rows
 from scripts.report.statements import next_steps, shortfalls, summary
@@ -28,10 +28,13 @@ def page(contents: Contents, run_dir: Path) -> str:
         best_trial=contents.trials["accuracy"].max(),
         accuracy_headings=list(HEADINGS.values()),
         accuracy=cells(contents.accuracy),
+        worst_headings=WORST_HEADINGS,
+        worst=worst_cells(contents.judged),
         held_out=_held_out(contents),
         pareto=_picture(figures.pareto(contents)),
         progress=_picture(figures.progress(contents)),
         prediction=_picture(figures.prediction(contents)),
+        kernel_prediction=_picture(figures.kernel_prediction(contents)),
         tournament=_picture(figures.tournament(contents.tournament.curves)) if contents.tournament else None,
         configuration=OmegaConf.to_yaml(contents.config),
         run_dir=run_dir,

@@ -10,7 +10,15 @@ from benchmarks.errors import ResultsMissing
 from benchmarks.kernels import with_ratios
 from benchmarks.layers import LAYERS
 from benchmarks.plots import network_times, speedup_by_rate
-from benchmarks.readme import cifar_table, dense_table, network_table, reach_table, sparse_table
+from benchmarks.readme import (
+    cifar_table,
+    dense_table,
+    latency_table,
+    network_table,
+    public_table,
+    reach_table,
+    sparse_table,
+)
 from benchmarks.tables import read_table, write_table
 from benchmarks.zoo import ZOO
 
@@ -163,6 +171,24 @@ def test_pictures(kernels, networks):
     assert list(lines.lines[0].get_ydata()) == pytest.approx([6])
     (bars,) = network_times(networks).axes
     assert [patch.get_height() for patch in bars.patches] == pytest.approx([1, 0.8, 0.25])
+
+
+def test_readme_table_of_predictions():
+    row = {"set": "kernels", "count": 260, "within_5": 91.4, "within_10": 98.1, "rmspe": 3.28, "spearman": 0.9991}
+    table = pd.DataFrame([{**row, "covered": 92.6}, {**row, "spearman": math.nan, "covered": 90.0}])
+    lines = latency_table(table).splitlines()
+    assert lines[2] == "| kernels | 260 | 91 % | 98 % | 3.3 % | 0.999 | 93 % |"
+    assert "| – |" in lines[3]
+
+
+def test_readme_table_of_published_latencies_is_a_mean_over_devices():
+    rows = [
+        ("A", device, 10, sources, spearman + shift, rmspe)
+        for device, shift in (("x", 0.0), ("y", 0.1))
+        for sources, spearman, rmspe in (("alone", 0.5, 20.0), ("others", 0.8, 10.0))
+    ]
+    table = pd.DataFrame(rows, columns=["table", "device", "samples", "sources", "spearman", "rmspe"])
+    assert public_table(table).splitlines()[2:] == ["| A | 10 | 0.550 | 20.0 % | 0.850 | 10.0 % |"]
 
 
 def test_readme_table_of_the_zoo():

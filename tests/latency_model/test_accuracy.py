@@ -15,17 +15,21 @@ def test_figures_of_a_case_done_by_hand() -> None:
     assert found["within_10"] == 75
     assert found["rmspe"] == pytest.approx(100 * np.sqrt((0.04**2 + 0.09**2 + 0.3**2) / 4))
     assert found["spearman"] == pytest.approx(1.0)
+    assert found["kendall"] == pytest.approx(1.0)
     assert found["covered"] == 50
 
 
 def test_reversed_order_is_minus_one() -> None:
     values = np.array([1.0, 2.0, 3.0])
+    assert accuracy_figures(values[[1, 0, 2]], values, values, values)["kendall"] == pytest.approx(1 / 3)
     assert accuracy_figures(values[::-1], values, values, values)["spearman"] == pytest.approx(-1.0)
 
 
 def test_rank_correlation_of_too_few_or_equal_values_is_unknown() -> None:
     for values in (np.array([1.0, 2.0]), np.ones(5)):
-        assert np.isnan(accuracy_figures(values, values, values, values)["spearman"])
+        found = accuracy_figures(values, values, values, values)
+        assert np.isnan(found["spearman"])
+        assert np.isnan(found["kendall"])
 
 
 def test_noise_floor_leaves_out_kernels_measured_once() -> None:

@@ -161,6 +161,17 @@ def test_far_larger_kernels_than_measured_follow_the_roofline(
     assert predictor.predict([large])["predicted_us"].item() == pytest.approx(law(large), rel=0.35)
 
 
+def test_kernels_far_from_all_that_were_measured_have_wide_intervals(
+    predictor: LatencyPredictor, unseen: list[KernelSpec]
+) -> None:
+    far = KernelSpec("conv", 2048, 2048, 112, 112, (3, 3), padding=(1, 1), epilogue=("relu",))
+    strange = replace(unseen[0], kernel=(7, 7), padding=(3, 3), stride=(4, 4))
+    table = predictor.predict([*unseen, far, strange])
+    width = np.log(table["upper_us"] / table["predicted_us"]).to_numpy()
+    assert (width[-2:] > width[:-2].max()).all()
+    assert width[-2] > 3 * np.median(width[:-2])
+
+
 def test_networks_are_sums_plus_overhead(predictor: LatencyPredictor, unseen: list[KernelSpec], law: Law) -> None:
     generator = np.random.default_rng(0)
     networks = [
@@ -184,7 +195,7 @@ def test_asking_again_costs_a_look_up(
     predictor: LatencyPredictor, unseen: list[KernelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = predictor.predict(unseen)
-    monkeypatch.setattr(KernelModel, "us", lambda *_: pytest.fail("predicted twice"))
+    monkeypatch.setattr(KernelModel, "predict", lambda *_: pytest.fail("predicted twice"))
     pd.testing.assert_frame_equal(predictor.predict(unseen), before)
     predictor.predict_network([*unseen, *unseen])
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+import uuid
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from compiler.spec import KernelSpec
+from latency_model.environment import Environment
 from latency_model.errors import StoreCorrupt, StoreMixed
 from latency_model.store import QUIET, SCHEMA, KernelStore, specs_of
 from pruning import Sparsity
@@ -24,11 +26,13 @@ POOL = KernelSpec("global_pool", 32, 32, 8, 8)
 
 def rows(*specs: KernelSpec, us: float = 10.0, control_us: float = 50.0, **facts: Any) -> pd.DataFrame:
     values = {
-        "network": "n",
+        "network": uuid.uuid4().hex,
         "median_us": us,
         "spread": 0.02,
         "runs": 8,
         "control_us": control_us,
+        "network_wall_us": 300.5,
+        "network_cpu_us": 299.5,
         "clock_mhz": 2500.0,
         "date": "2026-01-01T00:00:00+00:00",
         "environment": "e",
@@ -99,6 +103,41 @@ def test_environments_are_not_mixed(store: KernelStore) -> None:
     assert store.table("b")["median_us"].item() == pytest.approx(90.0)
     assert store.table("b")["drift"].item() == 0
     assert len(store.table("c")) == 0
+
+
+def test_stores_of_several_machines_are_merged_and_no_row_counts_twice(store: KernelStore, tmp_path: Path) -> None:
+    other = KernelStore(tmp_path / "other")
+    store.append(rows(CONV))
+    other.append(rows(POOL, network="m"))
+    other.append(rows(CONV, us=12.0, network="o"))
+    assert store.merge(other) == 2
+    assert store.merge(other) == 0
+    store.append(rows(POOL, network="m"))
+    assert specs_of(store.read()) == [CONV, POOL, CONV]
+    assert store.merge(KernelStore(tmp_path / "nothing")) == 0
+
+
+def test_nothing_is_merged_from_a_damaged_store(store: KernelStore, tmp_path: Path) -> None:
+    other = KernelStore(tmp_path / "other")
+    other.append(rows(POOL))
+    damaged = other.append(rows(CONV))
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(StoreCorrupt, match=damaged.name):
+        store.merge(other)
+    assert not len(store.read())
+
+
+def test_kernels_of_another_compiler_fill_gaps_and_are_marked(store: KernelStore) -> None:
+    now = Environment("phone", "neon", "A76", "gcc 13", "-O3", "2")
+    before, elsewhere = replace(now, compiler="gcc 12"), replace(now, device="tablet")
+    for us, environment in ((10.0, before), (20.0, now), (30.0, elsewhere)):
+        specs = [CONV] if environment is now else [CONV, POOL]
+        store.append(rows(*specs, us=us, environment=environment.fingerprint, network=str(us), **asdict(environment)))
+    table = store.table_of(now).set_index("op")
+    assert table.loc["conv", "median_us"] == pytest.approx(20.0)
+    assert table.loc["global_pool", "median_us"] == pytest.approx(10.0)
+    assert table["older"].to_dict() == {"conv": False, "global_pool": True}
+    assert len(store.table_of(replace(now, cpu="A77"))) == 0
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, -1])

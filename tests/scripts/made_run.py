@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 from omegaconf import OmegaConf
 
+from compiler import KernelSpec
 from scripts.metrics import KernelTime, Metrics
 from scripts.run_directory import Record
 
@@ -98,7 +99,17 @@ def write_run(run_dir, winners=WINNERS, reference=None, within_10=91.0):
         {"op": "pack", "count": 1, "within_5": 100.0, "within_10": 100.0, "rmspe": 1.0, "spearman": None},
     ]
     (run_dir / "predictor").mkdir()
-    (run_dir / "predictor" / "accuracy.json").write_text(json.dumps({"kernels": kernels, "networks": networks}))
+    judged = [
+        {
+            **KernelSpec("conv", 16, 8 * (index + 1), 8, 8, (3, 3), padding=(1, 1), epilogue=("relu",)).to_dict(),
+            "median_us": 1.0 + index,
+            "predicted_us": (1.0 + index) * (1 + 0.01 * index),
+            "noise": 0.01 if index else None,
+        }
+        for index in range(14)
+    ]
+    checked = {"kernels": kernels, "networks": networks, "judged": judged}
+    (run_dir / "predictor" / "accuracy.json").write_text(json.dumps(checked))
     shortlist = [{"candidate": "[]", "within_budget": True, "measured_ms": 0.4, "winner": 1}] * len(winners)
     shortlist.append({"candidate": "[]", "within_budget": False, "measured_ms": 0.6, "winner": None})
     (run_dir / "shortlist.json").write_text(json.dumps(shortlist))

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from compiler.errors import CannotRunHere
 from compiler.target import local_architecture
 from scripts import cli, inputs, job
-from scripts.errors import NoWinner, RunDirectoryBusy
+from scripts.errors import InvalidSetting, NoWinner, RunDirectoryBusy
 from scripts.lock import held
 from scripts.log import log_to
 from scripts.stages import COMMANDS, STAGES
@@ -251,3 +251,21 @@ def test_the_main_job_runs_on_this_processor_or_says_so_before_it_writes(tmp_pat
     with pytest.raises(CannotRunHere, match="aarch64_neon"):
         job.run_command("profile", configuration("device=aarch64_neon", f"run_dir={tmp_path / 'run'}"))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_main_job_needs_a_device_in_this_process_and_a_profile_does_not(tmp_path):
+    config = configuration("device=x86_avx2", f"run_dir={tmp_path / 'run'}")
+    config.device = {"name": "board", "target": "local", "runner": {"kind": "command", "run": "{local}/network"}}
+    with pytest.raises(InvalidSetting, match=r"device='board'.*profile and predictor"):
+        job.run_command("search", config)
+    assert not (tmp_path / "run").exists()
+    inputs.check(config, "profile")
+    inputs.check(config, "predictor")
+
+
+@pytest.mark.parametrize("minutes", [0, -1, "long"])
+def test_minutes_that_are_none_are_refused(minutes):
+    config = configuration()
+    config.profile.minutes = minutes
+    with pytest.raises(InvalidSetting, match=r"profile\.minutes"):
+        inputs.check(config, "profile")

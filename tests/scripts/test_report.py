@@ -13,6 +13,7 @@ from PIL import Image
 from scripts import report
 from scripts.errors import RecordCorrupt
 from scripts.metrics import Metrics
+from scripts.report.accuracy import WORST, worst_cells
 from scripts.report.contents import Contents
 from scripts.report.figures import joined_names
 from scripts.report.page import page
@@ -150,7 +151,7 @@ def test_the_page_is_whole_and_loads_nothing(run_dir, capsys):
     page = Page((run_dir / "report.html").read_text())
     assert page.open == []
     assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
-    assert len(page.pictures) == 3
+    assert len(page.pictures) == 4
     for picture in page.pictures:
         assert picture["alt"]
         image = Image.open(BytesIO(base64.b64decode(picture["src"].partition(",")[2])))
@@ -176,10 +177,17 @@ def test_a_tournament_is_told_where_one_was_held(run_dir):
     assert "93.25" in told.text
     assert "UnsupportedLayer: <no>" in told.text
     assert "nan" not in told.text.lower().replace("dominan", "")
-    assert len(told.pictures) == 4
+    assert len(told.pictures) == 5
     (run_dir / "winners" / "tournament" / "result.json").write_text("{}")
     with pytest.raises(RecordCorrupt, match=r"result\.json"):
         Contents.read(run_dir)
+
+
+def test_the_kernels_predicted_worst_come_with_what_they_are(run_dir):
+    rows = worst_cells(Contents.read(run_dir).judged)
+    assert len(rows) == WORST
+    assert rows[0] == ["conv 16>112 3x3 @8x8 stride 1", "dense", "relu", "14", "15.8", "+13.0", "1"]
+    assert [row[5] for row in rows] == [f"+{13 - index}.0" for index in range(WORST)]
 
 
 def test_next_steps_name_files_of_the_best_network(run_dir):

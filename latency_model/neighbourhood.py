@@ -1,0 +1,49 @@
+"""How far a kernel is from those that were measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from latency_model.runner import Floats
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Measured kernels as points, each feature in units of its deviation among them.
+
+    Attributes:
+        points: [kernels, columns], scaled.
+        centre, deviation: of the features [columns].
+        typical: median distance of a measured kernel to the nearest other one.
+    """
+
+    points: Floats
+    centre: Floats
+    deviation: Floats
+    typical: float
+
+    @classmethod
+    def of(cls, features: Floats) -> tuple[Neighbourhood, Floats]:
+        """The neighbourhood of measured kernels [kernels, columns].
+
+        Returns:
+            it, and how remote each of them [kernels] is from the nearest other one; see `remoteness`.
+        """
+        centre, deviation = features.mean(axis=0), features.std(axis=0)
+        deviation = np.where(deviation > 0, deviation, 1.0)
+        points = (features - centre) / deviation
+        apart = cdist(points, points)
+        np.fill_diagonal(apart, np.inf)
+        nearest = apart.min(axis=1)
+        typical = float(np.median(nearest)) or 1.0
+        return cls(points, centre, deviation, typical), 1 + nearest / typical
+
+    def remoteness(self, features: Floats) -> Floats:
+        """1 + distance to the nearest measured kernel / typical distance [rows] of `features` [rows, columns]."""
+        if not len(features):
+            return np.empty(0)
+        nearest: Floats = cdist((features - self.centre) / self.deviation, self.points).min(axis=1)
+        return 1 + nearest / self.typical
