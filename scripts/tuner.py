@@ -19,7 +19,7 @@ from scripts.console import progress
 from scripts.files import write_json
 from search import kernel_specs
 from supernet import Candidate, Network, extract
-from training import batches, evaluate, fit, recalibrate_batch_norm
+from training import evaluate, fit, recalibrate_as_trained
 from training.hooks import Hooks
 
 _SECONDS = 0.6
@@ -100,9 +100,7 @@ class Tuner:
         )
 
     def _finish(self, network: Network, candidate: Candidate, folder: Path, supernet_accuracy: float | None) -> None:
-        generator = torch.Generator().manual_seed(self.config.seed)
-        training = batches(self.data.train, self.recipe.batch_size, generator=generator, augment=self.recipe.augment)
-        recalibrate_batch_norm(network, (images for images, _ in training))
+        recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
         network.eval().save(folder / "model.safetensors")
         prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate, self._target))
         write_json(

@@ -9,7 +9,7 @@ from training.distillation import distillation_loss
 from training.evaluation import Metrics, evaluate
 from training.hooks import Hooks
 from training.loop import fit
-from training.recalibration import recalibrate_batch_norm
+from training.recalibration import recalibrate_as_trained, recalibrate_batch_norm
 from training.recipe import Recipe
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "load_dataset",
+    "recalibrate_as_trained",
     "recalibrate_batch_norm",
     "save_checkpoint",
 ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training import Dataset, batches, evaluate, fit, recalibrate_batch_norm
+from training import Dataset, batches, evaluate, fit, recalibrate_as_trained, recalibrate_batch_norm
 from training.errors import RecalibrationFailed
 from training.recipe import Recipe
 
@@ -94,3 +94,14 @@ def test_a_model_without_batch_norm_reads_nothing() -> None:
 
 def test_batch_norm_without_statistics_is_left_alone() -> None:
     recalibrate_batch_norm(nn.BatchNorm1d(3, track_running_stats=False), [])
+
+
+def test_as_trained_means_the_pictures_of_the_training(few_digits: Dataset, make_cnn: MakeCnn) -> None:
+    found, expected, clean = make_cnn(), make_cnn(), make_cnn()
+    recipe = Recipe(epochs=1, batch_size=32, augment="shift")
+    recalibrate_as_trained(found, few_digits, recipe, seed=3)
+    shifted = batches(few_digits.train, 32, generator=torch.Generator().manual_seed(3), augment="shift")
+    recalibrate_batch_norm(expected, [pictures for pictures, _ in shifted])
+    recalibrate_batch_norm(clean, images(few_digits))
+    assert torch.equal(found[1].running_mean, expected[1].running_mean)
+    assert not torch.allclose(found[1].running_mean, clean[1].running_mean, atol=1e-4)
