@@ -18,7 +18,7 @@ from search.driver import Evaluation, Search
 from search.evaluator import SupernetEvaluator
 from search.lowering import kernel_specs
 from search.result import SearchResult
-from supernet import Candidate, SuperNet, extract, make_space
+from supernet import Candidate, SuperNet, SupernetRecipe, extract, make_space
 from training import load_checkpoint, load_dataset
 
 DENSE = "dense.json"
@@ -33,7 +33,8 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
 
     Args:
         config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
-            `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `options`).
+            `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
+            `options`). Pictures are augmented as `training.supernet` says, if it is there.
         on_trial: called after every evaluation.
 
     Raises:
@@ -61,7 +62,13 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
     search = Search(
         space,
         SupernetEvaluator(
-            supernet, dataset, recalibration_batches=settings["recalibration_batches"], seed=config["seed"]
+            supernet,
+            dataset,
+            recalibration_batches=settings["recalibration_batches"],
+            augment=SupernetRecipe(**config.get("training", {}).get("supernet", {})).augment,
+            pictures=settings.get("pictures"),
+            steps=settings.get("steps", 0),
+            seed=config["seed"],
         ),
         latency,
         budget_ms,
