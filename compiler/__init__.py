@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from compiler.kernels import Schedule
     from compiler.onnx_export import OnnxReport, export_onnx
     from compiler.ordering import Call, sequence
+    from compiler.plan import graph_calls
     from compiler.runtime import Timing, pinned
     from compiler.select import schedule
     from compiler.spec import KernelSpec
@@ -31,6 +32,7 @@ _HOMES = {
     "runtime": ("Timing", "pinned"),
     "select": ("schedule",),
     "ordering": ("Call", "sequence"),
+    "plan": ("graph_calls",),
     "spec": ("KernelSpec",),
     "structure": ("structure_of",),
     "target": ("Target", "find_target", "local_target"),
@@ -54,6 +56,7 @@ __all__ = [
     "export_onnx",
     "find_compiler",
     "find_target",
+    "graph_calls",
     "load_compiled",
     "local_target",
     "pinned",

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from compiler import CompiledModel, compile_model
 from latency_model import LatencyPredictor, compare_runtimes
 from pruning import make_algorithm
-from scripts import inputs
+from scripts import inputs, networks
 from scripts import supernet as supernet_stage
 from scripts.console import progress
 from scripts.files import write_json
 from search import kernel_specs
-from supernet import Candidate, Network, extract
+from supernet import Candidate, SuperNet
 from training import evaluate, fit, recalibrate_as_trained
 from training.hooks import Hooks
 
@@ -33,7 +34,7 @@ class Tuner:
     """
 
     def __init__(self, config: DictConfig, run_dir: Path) -> None:
-        """Trains the dense network, unless that was done before."""
+        """Trains the dense network, unless that was done before; one of the user's own is trained already."""
         self.config = config
         self.data = inputs.dataset(config)
         self.recipe = inputs.finetune_recipe(config)
@@ -44,12 +45,12 @@ class Tuner:
         folder = run_dir / "dense"
         if not (folder / "candidate.json").exists():
             self._train_dense(folder)
-        self.dense = Network.load(folder / "model.safetensors").eval()
+        self.dense = networks.load(config, folder / "model.safetensors")
         self._dense_compiled = self._compile(self.dense)
 
     def measure(self, candidate: Candidate) -> tuple[float, float]:
         """Milliseconds of the candidate and of the dense network, taking turns; the latency needs no training."""
-        compiled = self._compile(extract(self.supernet, candidate).eval())
+        compiled = self._compile(self.supernet.extract(candidate).eval())
         table = compare_runtimes(compiled, {"dense": self._dense_compiled.run_once()}, seconds=_SECONDS)
         candidate_ms, dense_ms = table["measured_ms"].tolist()
         return candidate_ms, dense_ms
@@ -61,9 +62,9 @@ class Tuner:
         in the first `pruning.epochs`. In the rest the masks hold.
         """
         pruning = self.config.pruning
-        network = extract(self.supernet, candidate, masked=False)
+        network: nn.Module = self.supernet.extract(candidate, masked=False)
         algorithm = make_algorithm(
-            pruning.algorithm, network, network.plan, self._example, **inputs.mapping(pruning.options)
+            pruning.algorithm, network, self.supernet.plan(candidate), self._example, **inputs.mapping(pruning.options)
         )
         with self._epochs(f"winner {folder.name}, epoch") as show:
             if pruning.epochs:
@@ -71,18 +72,21 @@ class Tuner:
             algorithm.finish()
             rest = self.recipe.epochs - pruning.epochs
             self._fit(network, rest, folder / _UNFINISHED / "masked.safetensors", show, algorithm)
+        recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
         self._finish(network, candidate, folder, supernet_accuracy)
 
     def _train_dense(self, folder: Path) -> None:
         candidate = self.supernet.space.largest()
-        network = extract(self.supernet, candidate)
-        with self._epochs("dense network, epoch") as show:
-            self._fit(network, self.recipe.epochs, folder / _UNFINISHED / "dense.safetensors", show)
+        network: nn.Module = self.supernet.extract(candidate)
+        if isinstance(self.supernet, SuperNet):
+            with self._epochs("dense network, epoch") as show:
+                self._fit(network, self.recipe.epochs, folder / _UNFINISHED / "dense.safetensors", show)
+            recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
         self._finish(network, candidate, folder, None)
 
     def _fit(
         self,
-        network: Network,
+        network: nn.Module,
         epochs: int,
         checkpoint: Path,
         show: Callable[[Mapping[str, float]], None],
@@ -99,9 +103,8 @@ class Tuner:
             checkpoint=checkpoint,
         )
 
-    def _finish(self, network: Network, candidate: Candidate, folder: Path, supernet_accuracy: float | None) -> None:
-        recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
-        network.eval().save(folder / "model.safetensors")
+    def _finish(self, network: nn.Module, candidate: Candidate, folder: Path, supernet_accuracy: float | None) -> None:
+        networks.save(network.eval(), candidate, folder / "model.safetensors")
         prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate, self._target))
         write_json(
             folder / "candidate.json",
@@ -115,11 +118,12 @@ class Tuner:
                 "epochs": self.recipe.epochs,
             },
         )
-        for checkpoint in (folder / _UNFINISHED).iterdir():
-            checkpoint.unlink()
-        (folder / _UNFINISHED).rmdir()
+        if (folder / _UNFINISHED).exists():
+            for checkpoint in (folder / _UNFINISHED).iterdir():
+                checkpoint.unlink()
+            (folder / _UNFINISHED).rmdir()
 
-    def _compile(self, network: Network) -> CompiledModel:
+    def _compile(self, network: nn.Module) -> CompiledModel:
         return compile_model(network, self._example, device=self._target)
 
     @contextmanager

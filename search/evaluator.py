@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from torch import nn
+
 from search.errors import EvaluationFailed
-from supernet import Candidate, SuperNet, fast_evaluate
+from supernet import Candidate, fast_evaluate
+from supernet.extraction import Shared
 from training import Dataset
 
 
@@ -19,7 +22,7 @@ class SupernetEvaluator:
 
     def __init__(
         self,
-        supernet: SuperNet,
+        supernet: Shared[nn.Module],
         dataset: Dataset,
         *,
         recalibration_batches: int = 16,

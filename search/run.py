@@ -18,14 +18,19 @@ from search.driver import Evaluation, Search
 from search.evaluator import SupernetEvaluator
 from search.lowering import kernel_specs
 from search.result import SearchResult
-from supernet import Candidate, SuperNet, SupernetRecipe, extract, make_space
+from supernet import Candidate, OwnModel, SuperNet, SupernetRecipe, make_space
 from training import load_checkpoint, load_dataset
 
 DENSE = "dense.json"
 _SECONDS = 2.0
 
 
-def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None] | None = None) -> SearchResult:
+def run_search(
+    config: Mapping[str, Any],
+    on_trial: Callable[[Evaluation], None] | None = None,
+    *,
+    supernet: SuperNet | OwnModel | None = None,
+) -> SearchResult:
     """Search with the supernet and the latency predictor of `config["run_dir"]`, into its `study.db`.
 
     A search that was stopped is continued. The dense network's latency, to which a budget in percent refers, is
@@ -36,6 +41,7 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
             `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
             `options`). Pictures are augmented as `training.supernet` says, if it is there.
         on_trial: called after every evaluation.
+        supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
         BudgetError, InfeasibleBudget: the budget is not understood, or no candidate meets it.
@@ -46,10 +52,11 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
     budget = Budget.parse(config["budget"])
     data = config["data"]
     dataset = load_dataset(data["name"], data["root"], validation=data["validation"])
-    space = make_space(config["space"], dataset.input_shape, dataset.classes)
-    supernet = SuperNet(space, seed=config["seed"])
-    supernet.load_state_dict(load_checkpoint(run_dir / "supernet.safetensors")["supernet"])
-    supernet.eval()
+    if supernet is None:
+        supernet = SuperNet(make_space(config["space"], dataset.input_shape, dataset.classes), seed=config["seed"])
+        supernet.load_state_dict(load_checkpoint(run_dir / "supernet.safetensors")["supernet"])
+        supernet.eval()
+    space = supernet.space
     predictor = LatencyPredictor.load(run_dir / "predictor")
     budget_ms = budget.resolve(_dense_ms(supernet, dataset.input_shape, config["device"], run_dir / DENSE))
 
@@ -81,10 +88,12 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
     return search.run(on_trial)
 
 
-def _dense_ms(supernet: SuperNet, input_shape: tuple[int, ...], device: Mapping[str, Any], file: Path) -> float:
+def _dense_ms(
+    supernet: SuperNet | OwnModel, input_shape: tuple[int, ...], device: Mapping[str, Any], file: Path
+) -> float:
     """Measured latency of the dense network in milliseconds, kept in `file`."""
     if not file.exists():
-        network = extract(supernet, supernet.space.largest()).eval()
+        network = supernet.extract(supernet.space.largest()).eval()
         compiled = compile_model(network, torch.zeros(1, *input_shape), device=Device.from_config(device).target)
         timing = compiled.time(_SECONDS)
         written = file.with_name(file.name + ".part")

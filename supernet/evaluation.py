@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from supernet.candidate import Candidate
-from supernet.extraction import extract
-from supernet.supernet import SuperNet
+from supernet.extraction import Shared, extract
 from training import Dataset, Metrics, Split, batches, evaluate, recalibrate_batch_norm
 from training.modules import preserved_modes
 
@@ -20,7 +19,7 @@ MOMENTUM = 0.9
 
 
 def fast_evaluate(
-    supernet: SuperNet,
+    supernet: Shared[nn.Module],
     candidate: Candidate,
     dataset: Dataset,
     *,

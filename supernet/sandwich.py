@@ -196,9 +196,7 @@ class _Training:
 
     def _accuracy(self, member: Candidate) -> float:
         count, augment = self.recipe.recalibration_batches, self.recipe.augment
-        return fast_evaluate(
-            self.supernet, member, self.dataset, recalibration_batches=count, augment=augment
-        ).accuracy
+        return fast_evaluate(self.supernet, member, self.dataset, recalibration_batches=count, augment=augment).accuracy
 
     def _collapsed(self, signal: str, step: int) -> SupernetCollapsed:
         return SupernetCollapsed(signal, step + 1, self.steps, [row["loss_largest"] for row in self.rows])

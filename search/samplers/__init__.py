@@ -11,7 +11,7 @@ from search.samplers.evolution import EvolutionSampler
 from search.samplers.local_search import LocalSearchSampler
 from search.samplers.npas import NPASSampler
 from search.samplers.random import RandomFeasibleSampler
-from supernet import SearchSpace
+from supernet import ChoiceSpace
 
 __all__ = [
     "CandidateSampler",
@@ -37,7 +37,7 @@ def sampler_names() -> tuple[str, ...]:
 
 
 def make_sampler(
-    name: str, space: SearchSpace, latency: LatencyFunction, budget_ms: float, **options: Any
+    name: str, space: ChoiceSpace, latency: LatencyFunction, budget_ms: float, **options: Any
 ) -> CandidateSampler:
     """The sampler called `name`; `options` are its keyword arguments (seed, trials, ...).
 
