@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from scripts import inputs
 from scripts.console import progress, say
+from search import check_budget
 from supernet import OwnModel, SuperNet, pretrain_replacements, train_supernet
 from training import Dataset, fit, recalibrate_as_trained
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -19,9 +20,15 @@ _UNFINISHED = "supernet.unfinished.safetensors"
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    """Write `supernet.safetensors`; a training that was stopped goes on after its last whole epoch."""
+    """Write `supernet.safetensors`; a training that was stopped goes on after its last whole epoch.
+
+    Raises:
+        InfeasibleBudget: the latency predictor, if it is there, says that no candidate meets the budget.
+    """
     data = inputs.dataset(config)
     supernet = inputs.supernet(config, data)
+    if (run_dir / "predictor").exists():
+        check_budget(supernet, inputs.mapping(config.device), inputs.budget(config), run_dir)
     if isinstance(supernet, OwnModel):
         _prepare(config, supernet, data, run_dir / _UNFINISHED)
     else:

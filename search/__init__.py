@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from search.objective import reward
     from search.pareto import pareto_front
     from search.result import SearchResult, Winner
-    from search.run import run_search
+    from search.run import check_budget, run_search
     from search.samplers import CandidateSampler, NPASSampler, make_sampler, sampler_names
 
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "objective": ("reward",),
     "pareto": ("pareto_front",),
     "result": ("SearchResult", "Winner"),
-    "run": ("run_search",),
+    "run": ("check_budget", "run_search"),
     "samplers": ("CandidateSampler", "NPASSampler", "make_sampler", "sampler_names"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -44,6 +44,7 @@ __all__ = [
     "SearchResult",
     "SupernetEvaluator",
     "Winner",
+    "check_budget",
     "kernel_specs",
     "make_sampler",
     "pareto_front",

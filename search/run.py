@@ -15,7 +15,9 @@ from compiler import compile_model
 from latency_model import Device, LatencyPredictor, NetworkPrediction
 from search.budget import Budget
 from search.driver import Evaluation, Search
+from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
+from search.feasible import FeasibleSet
 from search.lowering import kernel_specs
 from search.result import SearchResult
 from supernet import Candidate, OwnModel, SuperNet, SupernetRecipe, make_space
@@ -86,6 +88,24 @@ def run_search(
         options=settings.get("options"),
     )
     return search.run(on_trial)
+
+
+def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budget: Budget, run_dir: Path) -> None:
+    """Finds out before a training whether the search after it would have anything to choose from.
+
+    Raises:
+        InfeasibleBudget: no candidate is predicted to meet the budget, a percentage being one of the predicted latency
+            of the dense network.
+        ArtifactCorrupt: the predictor in the run directory is damaged.
+    """
+    target, predictor = Device.from_config(device).target, LatencyPredictor.load(run_dir / "predictor")
+    space = supernet.space
+
+    def latency(candidate: Candidate) -> float:
+        return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
+
+    dense = predictor.predict_network(kernel_specs(space, space.largest(), target)).mean_ms
+    FeasibleSet(Encoding(space), latency, budget.resolve(dense))
 
 
 def _dense_ms(

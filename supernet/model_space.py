@@ -93,8 +93,8 @@ class ModelSpace(ChoiceSpace):
         """Layers and groups of channels that stay as they are, with the reason."""
         self.calls = {call.name: call for call in layer_calls(model, example)}
         groups = coupled_groups(model, example)
-        widths = [site for group in groups if (site := self._width_site(model, group)) is not None]
-        layers = [site for call in self.calls.values() if (site := self._layer_site(call, widths)) is not None]
+        widths = [width for group in groups if (width := self._width_site(model, group)) is not None]
+        layers = [layer for call in self.calls.values() if (layer := self._layer_site(call, widths)) is not None]
         self.sites: tuple[ModelSite, ...] = (*layers, *widths)
         if not self.sites:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.fixed.items())
@@ -144,17 +144,18 @@ class ModelSpace(ChoiceSpace):
         elif "weight" not in layer._parameters:
             reason = "its weight is computed from other parameters"
         if reason is None:
-            replacements = {}
-            for operator in self.operators if isinstance(layer, nn.Conv2d) else ():
-                convs = replacement_convs(layer, operator)
-                if not isinstance(convs, str):
-                    replacements[str(operator)] = convs
-            site = LayerSite(call.name, layer, call.label, replacements)
+            site = LayerSite(call.name, layer, call.label, self._replacements(layer))
             if len(self._layer_choices(site, widths)) > 1:
                 return site
             reason = "no operator, scheme and rate fits it"
         self.fixed[call.name] = reason
         return None
+
+    def _replacements(self, layer: Prunable) -> dict[str, tuple[Conv, ...]]:
+        if not isinstance(layer, nn.Conv2d):
+            return {}
+        convs = {str(operator): replacement_convs(layer, operator) for operator in self.operators}
+        return {text: found for text, found in convs.items() if not isinstance(found, str)}
 
     # Choices ----------------------------------------------------------------------------------------------------
 
