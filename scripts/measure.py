@@ -61,6 +61,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
             dense_onnx_bytes=exported[str(dense.relative_to(run_dir))]["onnx_bytes"],
             epochs=known["epochs"],
             kernels=_kernels(compiled[folder.name]),
+            sites=tuple(known["sites"]),
         ).write(folder / "metrics.json")
 
 

@@ -19,7 +19,7 @@ from scripts import supernet as supernet_stage
 from scripts.console import progress
 from scripts.files import write_json
 from search import kernel_specs
-from supernet import Candidate, SuperNet
+from supernet import Candidate, OwnModel, SuperNet
 from training import evaluate, fit, recalibrate_as_trained
 from training.hooks import Hooks
 
@@ -110,6 +110,7 @@ class Tuner:
             folder / "candidate.json",
             {
                 "candidate": [str(choice) for choice in candidate.choices],
+                "sites": list(self.supernet.space.site_names) if isinstance(self.supernet, OwnModel) else [],
                 "validation_accuracy": evaluate(network, self.data.validation).accuracy,
                 "supernet_accuracy": supernet_accuracy,
                 "predicted_ms": prediction.mean_ms,

@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 
 from compiler import load_compiled
 from scripts import cli, networks
+from scripts.metrics import Metrics
+from scripts.report.sites import site_rows
 from scripts.trials import finished_trials
 from training import evaluate, load_dataset
 
@@ -150,3 +152,12 @@ def test_a_budget_that_no_candidate_meets_is_refused_before_the_network_is_prepa
     moved = list((run_dir / "previous").rglob("supernet.safetensors"))
     assert [path.stat().st_mtime_ns for path in moved] == [before]
     assert not (run_dir / "supernet.safetensors").exists()
+
+
+def test_the_report_tells_layers_by_their_names(run_dir):
+    metrics = Metrics.read(run_dir / "winners" / "1" / "metrics.json")
+    rows = {row.where: row for row in site_rows(metrics)}
+    assert {"inner", "outer", "width of inner", "classifier"} <= rows.keys()
+    assert rows["inner"].measured_us > 0
+    assert rows["width of inner"].measured_us == 0
+    assert sum(row.measured_us for row in rows.values()) <= sum(kernel.measured_us for kernel in metrics.kernels)
