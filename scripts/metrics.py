@@ -34,8 +34,9 @@ class Metrics:
 
     All `measured` and `onnxruntime` figures of a run come from one interleaved measurement, so that they may be
     compared; `budget_ms` is the budget against the dense network of that same measurement. `candidate` holds one
-    text a site; `sites` are the names of sites that are layers of the user's own network. `predicted_ms` and its interval come from the latency predictor, `supernet_accuracy` from the fast
-    evaluation on validation data before the fine-tune; the dense network, which no search proposed, has None.
+    text a site; `sites` are their names where they are layers of the user's own network. `predicted_ms` and its
+    interval come from the latency predictor, `supernet_accuracy` from the fast evaluation on validation data before the
+    fine-tune; the dense network, which no search proposed, has None.
     """
 
     name: str
