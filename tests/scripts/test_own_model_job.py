@@ -40,8 +40,8 @@ def build():
     return Net()
 
 
-def other():
-    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.Linear(8 * 30 * 30, 10))
+def colour():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 30 * 30, 10))
 
 
 def wrong_classes():
@@ -121,7 +121,7 @@ def test_saved_networks_load_and_compute_what_their_native_code_does(run_dir):
         (["model={net}:wrong_classes"], "10 classes"),
         (["model={net}:Branching"], "torch.export cannot follow"),
         (["model={net}:build", "checkpoint={other}"], "not a checkpoint of this network"),
-        (["model={net}:build", "data=cifar10"], "not here"),
+        (["model={net}:colour"], "cannot be run on a picture"),
         (["model={net}:build", "space=tiny"], "own_model"),
         ([], "model=None"),
         (["model={net}:build", "space.schemes=['channel(8)']"], "channel(8)"),
