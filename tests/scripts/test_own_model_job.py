@@ -70,7 +70,6 @@ SMALL = [
     "search.steps=2",
     "search.pictures=100",
     "training.finetune.epochs=2",
-    "training.finetune.warmup_epochs=0",
     "pruning=magnitude",
     "winners.at_least=1",
     "winners.at_most=1",
