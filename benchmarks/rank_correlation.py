@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from scipy.stats import kendalltau, spearmanr
 from torch import nn
 
@@ -120,7 +120,7 @@ def main() -> None:
     made.add_argument("--out", type=Path, default=RESULTS)
     arguments = made.parse_args()
     config = OmegaConf.load(arguments.run_dir / "config.yaml")
-    assert OmegaConf.is_dict(config)
+    assert isinstance(config, DictConfig)
     torch.set_num_threads(config.threads)
     data, recipe = inputs.dataset(config), inputs.finetune_recipe(config)
     epochs = arguments.epochs or recipe.epochs

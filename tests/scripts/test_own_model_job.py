@@ -114,6 +114,15 @@ def test_saved_networks_load_and_compute_what_their_native_code_does(run_dir):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_report_tells_layers_by_their_names(run_dir):
+    metrics = Metrics.read(run_dir / "winners" / "1" / "metrics.json")
+    rows = {row.where: row for row in site_rows(metrics)}
+    assert {"inner", "outer", "width of inner", "classifier"} <= rows.keys()
+    assert rows["inner"].measured_us > 0
+    assert rows["width of inner"].measured_us == 0
+    assert sum(row.measured_us for row in rows.values()) <= sum(kernel.measured_us for kernel in metrics.kernels)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -151,12 +160,3 @@ def test_a_budget_that_no_candidate_meets_is_refused_before_the_network_is_prepa
     moved = list((run_dir / "previous").rglob("supernet.safetensors"))
     assert [path.stat().st_mtime_ns for path in moved] == [before]
     assert not (run_dir / "supernet.safetensors").exists()
-
-
-def test_the_report_tells_layers_by_their_names(run_dir):
-    metrics = Metrics.read(run_dir / "winners" / "1" / "metrics.json")
-    rows = {row.where: row for row in site_rows(metrics)}
-    assert {"inner", "outer", "width of inner", "classifier"} <= rows.keys()
-    assert rows["inner"].measured_us > 0
-    assert rows["width of inner"].measured_us == 0
-    assert sum(row.measured_us for row in rows.values()) <= sum(kernel.measured_us for kernel in metrics.kernels)
