@@ -29,9 +29,9 @@ from benchmarks.zoo import make_network
 from compiler import CompiledModel, KernelSpec, compile_model
 from latency_model import Device, KernelStore, LatencyPredictor, ProfileProgress, load_device, profile
 from latency_model.inventory import common_kernels
-from scripts.profile import compile_random, with_conversions, with_relatives
+from scripts.profile import compile_untrained, with_conversions, with_relatives
 from search import kernel_specs
-from supernet import SearchSpace, make_space
+from supernet import SearchSpace, SuperNet, make_space
 
 WORK = Path("runs/benchmarks/latency")
 SPACE = Path(__file__).parents[1] / "conf" / "space" / "tiny.yaml"
@@ -78,10 +78,10 @@ def candidates(device: Device) -> Iterator[Case]:
         "rounded": (default_space(LEFT, align=8), NARROWER, 5),
     }
     for name, (space, count, seed) in spaces.items():
-        rng = np.random.default_rng(seed)
+        rng, supernet = np.random.default_rng(seed), SuperNet(space)
         for index in range(count):
             chosen = space.sample(rng)
-            compiled = compile_random(space, chosen, device, 0)
+            compiled = compile_untrained(supernet, chosen, device, (3, 32, 32))
             yield Case(f"{name} {index}", compiled, kernel_specs(space, chosen, device.target))
 
 

@@ -122,14 +122,15 @@ def latency_table(accuracy: pd.DataFrame) -> str:
 
 def public_table(table: pd.DataFrame) -> str:
     """A row a number of measured networks: mean over devices of rank correlation and error, alone and with others."""
-    means = table.groupby(["table", "samples", "sources"], sort=False)[["spearman", "rmspe"]].mean()
+    means = table.groupby(["table", "samples", "sources"], sort=False)[["spearman", "rmspe"]].mean().reset_index()
     header = ["published latencies", "networks measured", "rank correlation", "error", "with other devices", "error"]
     rows = []
-    for (name, samples), group in means.groupby(level=["table", "samples"], sort=False):
-        by_source = group.droplevel(["table", "samples"])
-        line = [str(name), f"{samples}"]
+    for _, group in means.groupby(["table", "samples"], sort=False):
+        by_source = group.set_index("sources")
+        line = [str(group["table"].iloc[0]), str(group["samples"].iloc[0])]
         for sources in ("alone", "others"):
-            line += [f"{by_source.loc[sources, 'spearman']:.3f}", f"{by_source.loc[sources, 'rmspe']:.1f} %"]
+            spearman, rmspe = by_source.loc[sources, ["spearman", "rmspe"]].astype(float).tolist()
+            line += [f"{spearman:.3f}", f"{rmspe:.1f} %"]
         rows.append(line)
     return markdown(header, rows)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compiler.lowering import Lowering
     from compiler.onnx_export import OnnxReport, export_onnx
     from compiler.ordering import Call, sequence
+    from compiler.plan import graph_calls
     from compiler.runtime import Timing, pinned
     from compiler.select import schedule
     from compiler.spec import KernelSpec
@@ -33,6 +34,7 @@ _HOMES = {
     "runtime": ("Timing", "pinned"),
     "select": ("schedule",),
     "ordering": ("Call", "sequence"),
+    "plan": ("graph_calls",),
     "spec": ("KernelSpec",),
     "structure": ("structure_of",),
     "target": ("Target", "find_target", "local_target"),
@@ -58,6 +60,7 @@ __all__ = [
     "export_onnx",
     "find_compiler",
     "find_target",
+    "graph_calls",
     "load_compiled",
     "local_target",
     "pinned",

@@ -145,6 +145,15 @@ def make_plan(
     )
 
 
+def graph_calls(graph: Graph) -> tuple[Call, ...]:
+    """The kernels of `graph`, after all passes, in an order in which they can run and in no chosen layout.
+
+    Raises:
+        UnsupportedOperator: if a node has no kernel.
+    """
+    return tuple(call for node in graph.nodes for call in _calls(node, graph, None))
+
+
 def _threads(steps: Sequence[Step]) -> int:
     return max((step.spec.threads for step in steps), default=1)
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from compiler import compile_model, export_onnx
-from scripts import inputs
+from scripts import inputs, networks
 from scripts.console import progress
 from scripts.files import write_json
 from scripts.finetune import finished_networks
-from supernet import Network
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
@@ -24,7 +23,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
         folders = finished_networks(run_dir)
         task = bar.add_task("compiling, exporting", total=len(folders), note="")
         for folder in folders:
-            network = Network.load(folder / "model.safetensors").eval()
+            network = networks.load(config, folder / "model.safetensors")
             compile_model(network, example, device=target).save(folder)
             onnx = export_onnx(network, example, folder / "model.onnx")
             written[str(folder.relative_to(run_dir))] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from compiler.runtime import require_here
 from latency_model import Device
 from latency_model.runners.local import LocalRunner
 from scripts.errors import InvalidSetting
+from scripts.user_model import load_model, load_weights
 from search import Bracket, Budget, Entrant
-from supernet import SearchSpace, SupernetRecipe, make_space
+from supernet import ModelSpace, OwnModel, OwnRecipe, SearchSpace, SuperNet, SupernetRecipe, make_space
 from training import Dataset, Recipe, load_dataset
 
 ELSEWHERE = ("profile", "predictor")
@@ -48,6 +50,7 @@ def check(config: DictConfig, command: str) -> None:
     elif command not in ELSEWHERE:
         raise InvalidSetting("device", where.name, f"devices in this process, for all but {' and '.join(ELSEWHERE)}")
     find_compiler(where.target)
+    own_recipe(config)
     space(config, dataset(config))
     torch.set_num_threads(config.threads)
 
@@ -57,8 +60,30 @@ def dataset(config: DictConfig) -> Dataset:
     return load_dataset(config.data.name, config.data.root, validation=config.data.validation)
 
 
-def space(config: DictConfig, data: Dataset) -> SearchSpace:
+def space(config: DictConfig, data: Dataset) -> SearchSpace | ModelSpace:
     """The search space for the pictures and classes of `data`."""
+    return supernet(config, data).space if _own(config) else _staged(config, data)
+
+
+def supernet(config: DictConfig, data: Dataset) -> SuperNet | OwnModel:
+    """What candidates are cut from, before any training of it: fresh weights, or the user's."""
+    if not _own(config):
+        return SuperNet(_staged(config, data), seed=config.seed)
+    model = load_model(config.model)
+    if config.checkpoint is not None:
+        load_weights(model, Path(config.checkpoint))
+    return OwnModel(model, mapping(config.space), data.input_shape, data.classes)
+
+
+def _own(config: DictConfig) -> bool:
+    """Whether the space is that of a network of the user's own."""
+    own = "stages" not in config.space
+    if not own and config.model is not None:
+        raise InvalidSetting("model", config.model, "null, except with space=own_model")
+    return own
+
+
+def _staged(config: DictConfig, data: Dataset) -> SearchSpace:
     return make_space(mapping(config.space), data.input_shape, data.classes)
 
 
@@ -90,6 +115,11 @@ def bracket(config: DictConfig) -> Bracket | None:
 def supernet_recipe(config: DictConfig) -> SupernetRecipe:
     """How the supernet is trained."""
     return SupernetRecipe(**mapping(config.training.supernet))
+
+
+def own_recipe(config: DictConfig) -> OwnRecipe:
+    """How a network of the user's own is prepared for the search."""
+    return OwnRecipe(**mapping(config.training.own_model))
 
 
 def mapping(config: DictConfig) -> dict[str, Any]:

@@ -10,11 +10,10 @@ from omegaconf import DictConfig
 
 from compiler import CompiledModel, load_compiled
 from latency_model import compare_runtimes, onnx_peer
-from scripts import inputs
+from scripts import inputs, networks
 from scripts.files import read_json, write_json
 from scripts.finetune import finished_networks
 from scripts.metrics import KernelTime, Metrics
-from supernet import Network
 from training import evaluate
 
 _ONNX = "onnxruntime "
@@ -34,9 +33,9 @@ def run(config: DictConfig, run_dir: Path) -> None:
     ms, spread = (dict(zip(table["runtime"], table[name].tolist(), strict=True)) for name in ("measured_ms", "spread"))
     budget_ms = inputs.budget(config).resolve(ms[dense.name])
     exported = read_json(run_dir / "export.json")
-    networks = {folder.name: Network.load(folder / "model.safetensors").eval() for folder in (dense, *winners)}
-    parameters = {name: sum(weight.numel() for weight in network.parameters()) for name, network in networks.items()}
-    accuracy = {name: evaluate(network, data.test).accuracy for name, network in networks.items()}
+    modules = {folder.name: networks.load(config, folder / "model.safetensors") for folder in (dense, *winners)}
+    parameters = {name: sum(weight.numel() for weight in network.parameters()) for name, network in modules.items()}
+    accuracy = {name: evaluate(network, data.test).accuracy for name, network in modules.items()}
     for folder in (dense, *winners):
         known = read_json(folder / "candidate.json")
         Metrics(
@@ -63,6 +62,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
             epochs=known["epochs"],
             algorithm=known["algorithm"],
             kernels=_kernels(compiled[folder.name]),
+            sites=tuple(known["sites"]),
         ).write(folder / "metrics.json")
 
 

@@ -34,9 +34,9 @@ class Metrics:
 
     All `measured` and `onnxruntime` figures of a run come from one interleaved measurement, so that they may be
     compared; `budget_ms` is the budget against the dense network of that same measurement. `candidate` holds one
-    text a site. `predicted_ms` and its interval come from the latency predictor, `supernet_accuracy` from the fast
-    evaluation on validation data before the fine-tune, `algorithm` is what pruned it; the dense network, which no
-    search proposed, has None of both.
+    text a site; `sites` are their names where they are layers of the user's own network. `predicted_ms` and its
+    interval come from the latency predictor, `supernet_accuracy` from the fast evaluation on validation data before the
+    fine-tune, `algorithm` is what pruned it; the dense network, which no search proposed, has None of both.
     """
 
     name: str
@@ -62,6 +62,14 @@ class Metrics:
     epochs: int
     algorithm: str | None
     kernels: tuple[KernelTime, ...]
+    sites: tuple[str, ...] = ()
+
+    def site_of(self, kernel: KernelTime) -> int | None:
+        """Index of the site that a kernel belongs to: by its number, or by the name of the layer that was searched."""
+        if not self.sites:
+            return kernel.site
+        named = (i for i, name in enumerate(self.sites) if f"{kernel.layer}.".startswith(f"{name}."))
+        return next(named, None)
 
     @property
     def within_budget(self) -> bool:
@@ -79,6 +87,7 @@ class Metrics:
             del content["within_budget"]
             content["kernels"] = tuple(KernelTime(**kernel) for kernel in content["kernels"])
             content["candidate"] = tuple(content["candidate"])
+            content["sites"] = tuple(content.get("sites", ()))
             return cls(**content)
         except (KeyError, TypeError) as error:
             raise RecordCorrupt(path, str(error)) from error

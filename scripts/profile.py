@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -26,12 +26,11 @@ from latency_model import (
     profile,
     profile_adaptively,
 )
-from pruning import project
 from scripts import inputs
 from scripts.console import progress
 from scripts.files import write_json
 from search import kernel_specs
-from supernet import Candidate, Network, SearchSpace
+from supernet import Candidate, ChoiceSpace, OwnModel, SuperNet
 
 _POOL = 400
 _ROUNDS = 5
@@ -42,23 +41,18 @@ _FACTORS = (0.5, 0.75, 1.25, 1.5, 2.0, 3.0, 4.0)
 def run(config: DictConfig, run_dir: Path) -> None:
     """Write `kernels.parquet`, which keeps what an interrupted run had measured, and `networks.json`."""
     device = inputs.device(config)
-    space = inputs.space(config, inputs.dataset(config))
-    _profile_kernels(config, space, device, run_dir / "kernels.parquet")
-    _profile_networks(config, space, device, run_dir / "networks.json")
+    data = inputs.dataset(config)
+    supernet = inputs.supernet(config, data)
+    _profile_kernels(config, supernet.space, device, run_dir / "kernels.parquet")
+    _profile_networks(config, supernet, device, data.input_shape, run_dir / "networks.json")
 
 
-def compile_random(space: SearchSpace, candidate: Candidate, device: Device, seed: int) -> CompiledModel:
-    """The candidate as it will be executed, with random weights: latency does not depend on their values."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Network(space.layers(candidate)).eval()
-    with torch.no_grad():
-        for name, sparsity in network.plan.items():
-            weight = network.get_parameter(f"{name}.weight")
-            weight.mul_(project(weight, sparsity))
-    size = space.frame.size
-    image = torch.zeros(1, space.frame.in_channels, size, size)
-    return compile_model(network, image, device=device.target, passes=WIDTH_KEEPING)
+def compile_untrained(
+    supernet: SuperNet | OwnModel, candidate: Candidate, device: Device, shape: Sequence[int]
+) -> CompiledModel:
+    """The candidate as it will be executed on a picture of `shape`: latency does not depend on the weights' values."""
+    network = supernet.extract(candidate).eval()
+    return compile_model(network, torch.zeros(1, *shape), device=device.target, passes=WIDTH_KEEPING)
 
 
 def with_relatives(pool: Iterable[KernelSpec]) -> list[KernelSpec]:
@@ -100,7 +94,7 @@ def _scaled(spec: KernelSpec, factor: float) -> KernelSpec:
     )
 
 
-def _profile_kernels(config: DictConfig, space: SearchSpace, device: Device, path: Path) -> None:
+def _profile_kernels(config: DictConfig, space: ChoiceSpace, device: Device, path: Path) -> None:
     rng = np.random.default_rng(config.seed)
     candidates = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(_POOL))]
     occurring = (spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target))
@@ -154,15 +148,17 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _profile_networks(config: DictConfig, space: SearchSpace, device: Device, path: Path) -> None:
+def _profile_networks(
+    config: DictConfig, supernet: SuperNet | OwnModel, device: Device, shape: Sequence[int], path: Path
+) -> None:
     """Every network once a round, and the lowest of its medians: what else runs on a machine makes a network slower."""
     rng = np.random.default_rng(config.seed + 1)
-    candidates = [space.sample(rng) for _ in range(config.profile.networks)]
+    candidates = [supernet.space.sample(rng) for _ in range(config.profile.networks)]
     with progress() as bar:
         task = bar.add_task("compiling networks", total=len(candidates), note="")
         networks = []
         for candidate in candidates:
-            networks.append(compile_random(space, candidate, device, config.seed))
+            networks.append(compile_untrained(supernet, candidate, device, shape))
             bar.update(task, advance=1)
         task = bar.add_task("timing networks", total=_ROUNDS * len(candidates), note="")
         timings: list[list[Timing]] = [[] for _ in networks]

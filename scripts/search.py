@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from scripts import supernet as supernet_stage
 from scripts.console import progress, say
 from search import Evaluation, run_search
 
@@ -25,7 +26,8 @@ def run(config: DictConfig, run_dir: Path) -> None:
             note = f"{evaluation.accuracy:.1f} % at {evaluation.predicted_ms:.3f} ms predicted, best {best:.1f} %"
             bar.update(task, completed=evaluation.done, note=note)
 
-        result = run_search({**settings, "run_dir": str(run_dir)}, show)
+        supernet = supernet_stage.load(config, run_dir)
+        result = run_search({**settings, "run_dir": str(run_dir)}, show, supernet=supernet)
     if result.exhausted:
         say("every candidate that is predicted to meet the budget was evaluated")
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from scripts.stage import Stage
 
+_MODEL = ("model", "checkpoint")
 _DATA = ("data.name", "data.validation")
 
 
@@ -26,7 +27,7 @@ STAGES = (
     Stage(
         name="profile",
         about="time kernels and small networks of the search space on the device",
-        reads=("data.name", "space", "device", "profile", "seed"),
+        reads=("data.name", "space", *_MODEL, "device", "profile", "seed"),
         after=(),
         outputs=("kernels.parquet", "networks.json"),
         run=_in("scripts.profile"),
@@ -42,7 +43,7 @@ STAGES = (
     Stage(
         name="supernet",
         about="train the weight-sharing network that every candidate is cut from",
-        reads=(*_DATA, "space", "training.supernet", "seed"),
+        reads=(*_DATA, "space", *_MODEL, "training.supernet", "training.own_model", "seed"),
         after=(),
         outputs=("supernet.safetensors",),
         run=_in("scripts.supernet"),

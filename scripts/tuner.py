@@ -11,16 +11,17 @@ from typing import Any
 import pandas as pd
 import torch
 from omegaconf import DictConfig
+from torch import nn
 
 from compiler import CompiledModel, compile_model
 from latency_model import LatencyPredictor, compare_runtimes
 from pruning import Algorithm, make_algorithm
-from scripts import inputs
+from scripts import inputs, networks
 from scripts import supernet as supernet_stage
 from scripts.console import progress
 from scripts.files import read_json, write_json
 from search import Bracket, Tournament, fit_pruned, kernel_specs
-from supernet import Candidate, Network, extract
+from supernet import Candidate, OwnModel, SuperNet
 from training import evaluate, fit, recalibrate_as_trained
 
 _SECONDS = 0.6
@@ -34,7 +35,7 @@ class Tuner:
     """
 
     def __init__(self, config: DictConfig, run_dir: Path) -> None:
-        """Trains the dense network, unless that was done before."""
+        """Trains the dense network, unless that was done before; one of the user's own is trained already."""
         self.config = config
         self.data = inputs.dataset(config)
         self.recipe = inputs.finetune_recipe(config)
@@ -45,12 +46,12 @@ class Tuner:
         folder = run_dir / "dense"
         if not (folder / "candidate.json").exists():
             self._train_dense(folder)
-        self.dense = Network.load(folder / "model.safetensors").eval()
+        self.dense = networks.load(config, folder / "model.safetensors")
         self._dense_compiled = self._compile(self.dense)
 
     def measure(self, candidate: Candidate) -> tuple[float, float]:
         """Milliseconds of the candidate and of the dense network, taking turns; the latency needs no training."""
-        compiled = self._compile(extract(self.supernet, candidate).eval())
+        compiled = self._compile(self.supernet.extract(candidate).eval())
         table = compare_runtimes(compiled, {"dense": self._dense_compiled.run_once()}, seconds=_SECONDS)
         candidate_ms, dense_ms = table["measured_ms"].tolist()
         return candidate_ms, dense_ms
@@ -75,6 +76,7 @@ class Tuner:
                 seed=self.config.seed,
                 on_epoch=show,
             )
+        recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
         self._finish(network, candidate, folder, supernet_accuracy, pruning.algorithm)
 
     def _pruning(self, candidate: Candidate, folder: Path) -> DictConfig:
@@ -118,34 +120,38 @@ class Tuner:
         )
         shutil.rmtree(folder / _UNFINISHED)
 
-    def _prunable(self, candidate: Candidate, algorithm: str, options: Mapping[str, Any]) -> tuple[Network, Algorithm]:
+    def _prunable(
+        self, candidate: Candidate, algorithm: str, options: Mapping[str, Any]
+    ) -> tuple[nn.Module, Algorithm]:
         """The candidate's network, dense but for its filters and channels, and the algorithm that prunes it."""
-        network = extract(self.supernet, candidate, masked=False)
-        return network, make_algorithm(algorithm, network, network.plan, self._example, **options)
+        network: nn.Module = self.supernet.extract(candidate, masked=False)
+        return network, make_algorithm(algorithm, network, self.supernet.plan(candidate), self._example, **options)
 
     def _train_dense(self, folder: Path) -> None:
         candidate = self.supernet.space.largest()
-        network = extract(self.supernet, candidate)
-        with self._epochs("dense network, epoch") as show:
-            checkpoint = folder / _UNFINISHED / "dense.safetensors"
-            fit(network, self.data, self.recipe, seed=self.config.seed, on_epoch=show, checkpoint=checkpoint)
+        network: nn.Module = self.supernet.extract(candidate)
+        if isinstance(self.supernet, SuperNet):
+            with self._epochs("dense network, epoch") as show:
+                checkpoint = folder / _UNFINISHED / "dense.safetensors"
+                fit(network, self.data, self.recipe, seed=self.config.seed, on_epoch=show, checkpoint=checkpoint)
+            recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
         self._finish(network, candidate, folder, None, None)
 
     def _finish(
         self,
-        network: Network,
+        network: nn.Module,
         candidate: Candidate,
         folder: Path,
         supernet_accuracy: float | None,
         algorithm: str | None,
     ) -> None:
-        recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
-        network.eval().save(folder / "model.safetensors")
+        networks.save(network.eval(), candidate, folder / "model.safetensors")
         prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate, self._target))
         write_json(
             folder / "candidate.json",
             {
                 "candidate": [str(choice) for choice in candidate.choices],
+                "sites": list(self.supernet.space.site_names) if isinstance(self.supernet, OwnModel) else [],
                 "validation_accuracy": evaluate(network, self.data.validation).accuracy,
                 "supernet_accuracy": supernet_accuracy,
                 "predicted_ms": prediction.mean_ms,
@@ -155,11 +161,12 @@ class Tuner:
                 "algorithm": algorithm,
             },
         )
-        for checkpoint in (folder / _UNFINISHED).iterdir():
-            checkpoint.unlink()
-        (folder / _UNFINISHED).rmdir()
+        if (folder / _UNFINISHED).exists():
+            for checkpoint in (folder / _UNFINISHED).iterdir():
+                checkpoint.unlink()
+            (folder / _UNFINISHED).rmdir()
 
-    def _compile(self, network: Network) -> CompiledModel:
+    def _compile(self, network: nn.Module) -> CompiledModel:
         return compile_model(network, self._example, device=self._target)
 
     @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from search.pareto import pareto_front
     from search.pruned_fit import fit_pruned
     from search.result import SearchResult, Winner
-    from search.run import run_search
+    from search.run import check_budget, run_search
     from search.samplers import CandidateSampler, NPASSampler, make_sampler, sampler_names
     from search.tournament import Bracket, Entrant, Tournament, TournamentResult
     from search.variants import Menu, Variants
@@ -35,7 +35,7 @@ _HOMES = {
     "pareto": ("pareto_front",),
     "pruned_fit": ("fit_pruned",),
     "result": ("SearchResult", "Winner"),
-    "run": ("run_search",),
+    "run": ("check_budget", "run_search"),
     "samplers": ("CandidateSampler", "NPASSampler", "make_sampler", "sampler_names"),
     "tournament": ("Bracket", "Entrant", "Tournament", "TournamentResult"),
     "variants": ("Menu", "Variants"),
@@ -60,6 +60,7 @@ __all__ = [
     "Variants",
     "Winner",
     "allocate",
+    "check_budget",
     "fit_pruned",
     "kernel_specs",
     "make_sampler",

@@ -18,7 +18,7 @@ from search.objective import reward
 from search.result import SearchResult
 from search.samplers import make_sampler
 from search.study import open_study, retry_interrupted
-from supernet import Candidate, SearchSpace
+from supernet import Candidate, ChoiceSpace
 
 FORMAT = 1
 FAILURES_IN_A_ROW = 5
@@ -77,7 +77,7 @@ class Search:
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: ChoiceSpace,
         evaluator: Callable[[Candidate], float],
         latency: Callable[[Candidate], PredictedLatency],
         budget_ms: float,

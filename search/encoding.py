@@ -9,7 +9,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution
 
 from search.errors import StudyMismatch
-from supernet import Candidate, SearchSpace
+from supernet import Candidate, ChoiceSpace
 
 Code = tuple[int, ...]
 """Index of the choice at every site, in the order of `space.choices(site)`."""
@@ -18,9 +18,9 @@ Code = tuple[int, ...]
 class Encoding:
     """The three forms of a candidate: `Candidate`, `Code`, and one Optuna parameter a site (`site_00`, ...)."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: ChoiceSpace) -> None:
         self.space = space
-        self.choices = tuple(tuple(space.choices(site)) for site in range(len(space.sites)))
+        self.choices = tuple(tuple(space.choices(site)) for site in range(len(space.site_names)))
         self.sizes = tuple(len(choices) for choices in self.choices)
         self.names = tuple(f"site_{site:02d}" for site in range(len(self.sizes)))
         self._texts = tuple(tuple(str(choice) for choice in choices) for choices in self.choices)

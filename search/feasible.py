@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Container, Iterator
+from functools import cached_property
 
 import numpy as np
 
@@ -42,12 +43,17 @@ class FeasibleSet:
         self.fastest = self._find_fastest()
         fastest_ms = self.latency_ms(self.fastest)
         self.slack_ms = budget_ms - fastest_ms
-        self.extra_ms = tuple(
+
+    @cached_property
+    def extra_ms(self) -> tuple[tuple[float, ...], ...]:
+        """See above."""
+        fastest_ms = self.latency_ms(self.fastest)
+        return tuple(
             tuple(
                 max(0.0, self.latency_ms((*self.fastest[:site], index, *self.fastest[site + 1 :])) - fastest_ms)
                 for index in range(size)
             )
-            for site, size in enumerate(encoding.sizes)
+            for site, size in enumerate(self.encoding.sizes)
         )
 
     def latency_ms(self, code: Code) -> float:

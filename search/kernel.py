@@ -26,7 +26,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from search.encoding import Code
-from supernet import SearchSpace
+from supernet import ChoiceSpace
 
 ROUNDS = 2
 DECAYS = (3.0, 2.0, 1.0)
@@ -35,7 +35,7 @@ DECAYS = (3.0, 2.0, 1.0)
 class Features:
     """Describes candidates for the kernel; what was computed for a code once is remembered."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: ChoiceSpace) -> None:
         self._space = space
         self._neighbours: list[list[int]] = [[] for _ in space.labels(space.smallest())]
         for a, b in space.edges:
@@ -43,7 +43,7 @@ class Features:
             self._neighbours[b].append(a)
         self._columns: dict[Any, int] = {}
         self._histograms: dict[Code, list[list[int]]] = {}
-        choices = [space.choices(site) for site in range(len(space.sites))]
+        choices = [space.choices(site) for site in range(len(space.site_names))]
         self._operators = _indicators([[c.operator for c in site] for site in choices])
         self._schemes = _indicators([[str(c.sparsity.scheme) for c in site] for site in choices])
         self._rates = [np.log([[c.sparsity.rate] for c in site]) for site in choices]

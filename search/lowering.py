@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import torch
+from compiler import Call, KernelSpec, Target, find_target, sequence
+from search.model_lowering import ModelLowering
+from search.structure import reached_structure
+from supernet import Candidate, ChoiceSpace, Layer, ModelSpace, SearchSpace
 
-from compiler import Call, KernelSpec, Target, find_target, sequence, structure_of
-from pruning import Sparsity
-from supernet import Candidate, Layer, SearchSpace
 
-
-def kernel_specs(space: SearchSpace, candidate: Candidate, device: str | Target = "local") -> tuple[KernelSpec, ...]:
+def kernel_specs(space: ChoiceSpace, candidate: Candidate, device: str | Target = "local") -> tuple[KernelSpec, ...]:
     """The kernels of `compile_model(extract(supernet, candidate), device)`, in execution order, for one image.
+
+    Those of a `ModelSpace` are told by `ModelLowering`.
 
     Raises:
         InvalidCandidate: the candidate is not of this space.
     """
+    target = find_target(device)
+    if isinstance(space, ModelSpace):
+        return _model_lowering(space, target).kernel_specs(candidate)
+    assert isinstance(space, SearchSpace)
     layers = space.layers(candidate)
     calls = []
     tensor = shortcut = "input"
@@ -29,7 +34,13 @@ def kernel_specs(space: SearchSpace, candidate: Candidate, device: str | Target 
         tensor = layer.name
     first = layers[0]
     inputs = {"input": (first.in_channels, first.size, first.size)}
-    return tuple(call.spec for call in sequence(calls, inputs, [tensor], find_target(device)))
+    return tuple(call.spec for call in sequence(calls, inputs, [tensor], target))
+
+
+@lru_cache(maxsize=4)
+def _model_lowering(space: ModelSpace, target: Target) -> ModelLowering:
+    """Captured once: it takes seconds, and a search asks for thousands of candidates."""
+    return ModelLowering(space, space.model, target)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -48,7 +59,7 @@ def layer_spec(layer: Layer) -> KernelSpec:
         padding=(layer.kernel // 2, layer.kernel // 2),
         groups=layer.in_channels if layer.kind == "depthwise" else 1,
         epilogue=_epilogue(layer),
-        sparsity=_structure(layer.weight_shape, layer.sparsity),
+        sparsity=reached_structure(layer.weight_shape, layer.sparsity),
     )
 
 
@@ -60,16 +71,3 @@ def _operation(layer: Layer) -> str:
 def _epilogue(layer: Layer) -> tuple[str, ...]:
     add = ("add",) if layer.residual else ()
     return add if layer.activation == "none" else (*add, layer.activation)
-
-
-@lru_cache(maxsize=1 << 16)
-def _structure(weight_shape: tuple[int, ...], sparsity: Sparsity) -> Sparsity:
-    """The structure that the compiler recognises in a weight pruned like this, at its effective rate.
-
-    It may be a simpler one: a block as tall as a 1x1 convolution removes whole input channels.
-    """
-    if sparsity.dense:
-        return Sparsity()
-    weight = torch.randn(weight_shape, generator=torch.Generator().manual_seed(0))
-    masked = weight * sparsity.scheme.mask(weight, sparsity.rate)
-    return structure_of(masked.reshape(*weight_shape, *(1,) * (4 - len(weight_shape))).numpy())

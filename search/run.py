@@ -15,17 +15,24 @@ from compiler import compile_model
 from latency_model import Device, LatencyPredictor, NetworkPrediction
 from search.budget import Budget
 from search.driver import Evaluation, Search
+from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
+from search.feasible import FeasibleSet
 from search.lowering import kernel_specs
 from search.result import SearchResult
-from supernet import Candidate, SuperNet, extract, make_space
+from supernet import Candidate, OwnModel, SuperNet, SupernetRecipe, make_space
 from training import load_checkpoint, load_dataset
 
 DENSE = "dense.json"
 _SECONDS = 2.0
 
 
-def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None] | None = None) -> SearchResult:
+def run_search(
+    config: Mapping[str, Any],
+    on_trial: Callable[[Evaluation], None] | None = None,
+    *,
+    supernet: SuperNet | OwnModel | None = None,
+) -> SearchResult:
     """Search with the supernet and the latency predictor of `config["run_dir"]`, into its `study.db`.
 
     A search that was stopped is continued. The dense network's latency, to which a budget in percent refers, is
@@ -33,8 +40,10 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
 
     Args:
         config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
-            `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `options`).
+            `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
+            `options`). Pictures are augmented as `training.supernet` says, if it is there.
         on_trial: called after every evaluation.
+        supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
         BudgetError, InfeasibleBudget: the budget is not understood, or no candidate meets it.
@@ -45,10 +54,11 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
     budget = Budget.parse(config["budget"])
     data = config["data"]
     dataset = load_dataset(data["name"], data["root"], validation=data["validation"])
-    space = make_space(config["space"], dataset.input_shape, dataset.classes)
-    supernet = SuperNet(space, seed=config["seed"])
-    supernet.load_state_dict(load_checkpoint(run_dir / "supernet.safetensors")["supernet"])
-    supernet.eval()
+    if supernet is None:
+        supernet = SuperNet(make_space(config["space"], dataset.input_shape, dataset.classes), seed=config["seed"])
+        supernet.load_state_dict(load_checkpoint(run_dir / "supernet.safetensors")["supernet"])
+        supernet.eval()
+    space = supernet.space
     predictor = LatencyPredictor.load(run_dir / "predictor")
     budget_ms = budget.resolve(_dense_ms(supernet, dataset.input_shape, config["device"], run_dir / DENSE))
 
@@ -61,7 +71,13 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
     search = Search(
         space,
         SupernetEvaluator(
-            supernet, dataset, recalibration_batches=settings["recalibration_batches"], seed=config["seed"]
+            supernet,
+            dataset,
+            recalibration_batches=settings["recalibration_batches"],
+            augment=SupernetRecipe(**config.get("training", {}).get("supernet", {})).augment,
+            pictures=settings.get("pictures"),
+            steps=settings.get("steps", 0),
+            seed=config["seed"],
         ),
         latency,
         budget_ms,
@@ -74,10 +90,30 @@ def run_search(config: Mapping[str, Any], on_trial: Callable[[Evaluation], None]
     return search.run(on_trial)
 
 
-def _dense_ms(supernet: SuperNet, input_shape: tuple[int, ...], device: Mapping[str, Any], file: Path) -> float:
+def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budget: Budget, run_dir: Path) -> None:
+    """Finds out before a training whether the search after it would have anything to choose from.
+
+    Raises:
+        InfeasibleBudget: no candidate is predicted to meet the budget, a percentage being one of the predicted latency
+            of the dense network.
+        ArtifactCorrupt: the predictor in the run directory is damaged.
+    """
+    target, predictor = Device.from_config(device).target, LatencyPredictor.load(run_dir / "predictor")
+    space = supernet.space
+
+    def latency(candidate: Candidate) -> float:
+        return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
+
+    dense = predictor.predict_network(kernel_specs(space, space.largest(), target)).mean_ms
+    FeasibleSet(Encoding(space), latency, budget.resolve(dense))
+
+
+def _dense_ms(
+    supernet: SuperNet | OwnModel, input_shape: tuple[int, ...], device: Mapping[str, Any], file: Path
+) -> float:
     """Measured latency of the dense network in milliseconds, kept in `file`."""
     if not file.exists():
-        network = extract(supernet, supernet.space.largest()).eval()
+        network = supernet.extract(supernet.space.largest()).eval()
         compiled = compile_model(network, torch.zeros(1, *input_shape), device=Device.from_config(device).target)
         timing = compiled.time(_SECONDS)
         written = file.with_name(file.name + ".part")

@@ -23,7 +23,7 @@ from scipy.stats import norm, rankdata, skew
 from search.encoding import Code
 from search.history import History, Observation
 from search.kernel import CandidateKernel, Features
-from supernet import SearchSpace
+from supernet import ChoiceSpace
 
 FIT_ITERATIONS = 25
 LEAST_NOISE = 1e-4
@@ -37,7 +37,7 @@ class Surrogate:
     history, and start from the same values every time. Everything is a function of the history.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: ChoiceSpace) -> None:
         self._features = Features(space)
         self._fitted: tuple[Observation, ...] = ()
         self._hyperparameters: dict[str, Any] = {}

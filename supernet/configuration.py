@@ -15,13 +15,15 @@ from supernet.space import SearchSpace
 _KEYS = ("name", "stem", "stages", "head", "operators", "schemes", "rates", "reference")
 _STEM_KEYS = ("channels", "stride", "activation")
 _STAGE_KEYS = ("sites", "channels", "stride", "shortcut", "activation")
+_OPTIONAL_STAGE_KEYS = ("narrows",)
 _HEAD_KEYS = ("channels", "activation")
 
 
 def make_space(config: Mapping[str, Any], input_shape: Sequence[int], classes: int) -> SearchSpace:
     """The search space of a configuration such as `conf/space/tiny.yaml`.
 
-    The first site of a stage has the stage's stride; with `shortcut` its later sites have shortcuts.
+    The first site of a stage has the stage's stride; with `shortcut` its later sites have shortcuts. With `narrows`
+    the first site's pruned filters narrow the whole stage.
 
     Args:
         input_shape: (channels, height, width) of an image; height and width are equal.
@@ -67,7 +69,7 @@ def make_space(config: Mapping[str, Any], input_shape: Sequence[int], classes: i
 def _sites(frame: Frame, stages: Sequence[Mapping[str, Any]]) -> Iterator[Site]:
     channels, size = frame.stem_channels, (frame.size - 1) // frame.stem_stride + 1
     for stage, values in enumerate(stages):
-        _check_keys(f"stage {stage}", values, _STAGE_KEYS)
+        _check_keys(f"stage {stage}", values, _STAGE_KEYS, _OPTIONAL_STAGE_KEYS)
         for position in range(values["sites"]):
             site = Site(
                 name=f"{stage}.{position}",
@@ -78,15 +80,17 @@ def _sites(frame: Frame, stages: Sequence[Mapping[str, Any]]) -> Iterator[Site]:
                 size=size,
                 shortcut=values["shortcut"] and position > 0,
                 activation=values["activation"],
+                narrows=position == 0 and values.get("narrows", False),
             )
             yield site
             channels, size = site.out_channels, site.output_size
 
 
-def _check_keys(what: str, values: Mapping[str, Any], keys: Sequence[str]) -> None:
-    missing, unknown = [key for key in keys if key not in values], [str(key) for key in values if key not in keys]
+def _check_keys(what: str, values: Mapping[str, Any], keys: Sequence[str], optional: Sequence[str] = ()) -> None:
+    missing = [key for key in keys if key not in values]
+    unknown = [str(key) for key in values if key not in (*keys, *optional)]
     if missing or unknown:
         raise InvalidSpace(
-            f"{what} has the keys {', '.join(keys)}; missing: {', '.join(missing) or 'none'}, "
+            f"{what} has the keys {', '.join((*keys, *optional))}; missing: {', '.join(missing) or 'none'}, "
             f"unknown: {', '.join(unknown) or 'none'}"
         )

@@ -33,6 +33,18 @@ class InvalidLayers(SupernetError):
     """A list of layers does not describe a network."""
 
 
+class NothingToSearch(SupernetError):
+    """A network of one's own in which no layer has more than one choice."""
+
+
+class DataMismatch(SupernetError):
+    """A network of one's own and a dataset that do not belong together."""
+
+
+class ReconstructionFailed(SupernetError):
+    """A replacement operator could not learn what its layer computes."""
+
+
 class SupernetCollapsed(SupernetError):
     """The training of a supernet went wrong in a way that more steps do not repair."""
 

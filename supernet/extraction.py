@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Protocol, TypeVar
+
+from torch import nn
 
 from supernet.candidate import Candidate
-from supernet.network import Network
-from supernet.supernet import SuperNet
+
+Extracted = TypeVar("Extracted", bound=nn.Module, covariant=True)
 
 
-def extract(supernet: SuperNet, candidate: Candidate, *, masked: bool = True) -> Network:
+class Shared(Protocol[Extracted]):
+    """Weights that all candidates share: a `SuperNet`, or an `OwnModel`."""
+
+    def extract(self, candidate: Candidate, *, masked: bool = True) -> Extracted: ...
+
+
+def extract(shared: Shared[Extracted], candidate: Candidate, *, masked: bool = True) -> Extracted:
     """A plain network with copies of the candidate's weights: channels removed, weights masked.
 
-    In evaluation mode its output equals the supernet's for the candidate. Its layers are `space.layers(candidate)`.
+    In evaluation mode its output equals that of `shared` for the candidate. Of a `SuperNet` it is a `Network` with the
+    layers `space.layers(candidate)`; of an `OwnModel` a module of the user's class.
 
     Args:
         masked: False leaves the weights that survive dense, for a pruning algorithm that starts from them.
@@ -21,26 +29,4 @@ def extract(supernet: SuperNet, candidate: Candidate, *, masked: bool = True) ->
     Raises:
         InvalidCandidate: the candidate is not of the space.
     """
-    chain = supernet.space.chain(candidate)
-    selection = supernet.selector()(chain)
-    state: dict[str, Tensor] = {}
-    with torch.no_grad():
-        for node, mask in zip(chain.convolutions, selection.masks, strict=True):
-            _, bn = supernet.parts(node)
-            weight = supernet.weight(node)
-            rows = _survivors(selection.channels[node.target], node.layer.out_channels)
-            columns = _survivors(selection.channels[node.source], weight.shape[1])
-            if mask is not None and masked:
-                weight = weight * mask
-            weight = weight[rows] if node.layer.kind == "depthwise" else weight[rows][:, columns]
-            state[f"{node.layer.name}.weight"] = weight.clone()
-            norm = f"{node.layer.block}.bn{node.conv + 1}"
-            for key, tensor in bn.state_dict().items():
-                state[f"{norm}.{key}"] = (tensor[rows] if tensor.ndim else tensor).clone()
-        for key, tensor in supernet.classifier.state_dict().items():
-            state[f"classifier.{key}"] = tensor.clone()
-    return Network.with_state(chain.layers, state).train(supernet.training)
-
-
-def _survivors(alive: Tensor | None, width: int) -> Tensor | slice:
-    return slice(width) if alive is None else alive.nonzero().squeeze(1)
+    return shared.extract(candidate, masked=masked)

@@ -14,7 +14,7 @@ def refuses(sites: Sequence[Site], index: int, operator: Operator, scheme: Schem
     """None, or the reason in words why the operator cannot have the scheme at `sites[index]`.
 
     Depthwise convolutions stay dense. Filters of a site's output, and channels of its input, can only go where no
-    shortcut needs them.
+    shortcut needs them, or where the site that the shortcuts start from narrows all that they carry.
     """
     site = sites[index]
     if (reason := operator.refuses(site)) is not None:
@@ -25,9 +25,9 @@ def refuses(sites: Sequence[Site], index: int, operator: Operator, scheme: Schem
     if not shapes:
         return f"{scheme} is not offered on {operator}"
     narrows_output = scheme.removes_filters and operator.filter_conv(site) == len(operator.convs(site)) - 1
-    if narrows_output and _shortcut_among(sites[index : index + 2]):
+    if narrows_output and not _may_narrow(sites, index + 1):
         return "a shortcut needs all channels of the site's output"
-    if scheme.removes_channels and _shortcut_among(sites[max(0, index - 1) : index + 1]):
+    if scheme.removes_channels and not _may_narrow(sites, index):
         return "a shortcut needs all channels of the site's input"
     return next((reason for reason in map(scheme.supports, shapes) if reason is not None), None)
 
@@ -67,5 +67,9 @@ def _pruned_shapes(operator: Operator, site: Site, scheme: Scheme) -> list[tuple
     return [conv.weight_shape for conv in convs if conv.kind == "conv"]
 
 
-def _shortcut_among(sites: Iterable[Site]) -> bool:
-    return any(site.shortcut for site in sites)
+def _may_narrow(sites: Sequence[Site], index: int) -> bool:
+    """Whether the site in front of `sites[index]` decides alone which channels there are between the two."""
+    before, behind = sites[max(0, index - 1) : index], sites[index : index + 1]
+    if any(site.shortcut for site in before):
+        return False
+    return not any(site.shortcut for site in behind) or any(site.narrows for site in before)

@@ -85,11 +85,8 @@ class Network(nn.Module):
 
     @property
     def plan(self) -> dict[str, Sparsity]:
-        """The sparsity of each masked layer, by module name, as `pruning.prune` takes it.
-
-        A layer that became so small that all its groups stay is not masked.
-        """
-        return {layer.name: layer.sparsity for layer in self.layers if _masked(layer)}
+        """The sparsity of each masked layer, by module name, as `pruning.prune` takes it."""
+        return masked_layers(self.layers)
 
     def to_dict(self) -> dict[str, Any]:
         """The structure, without weights, as plain values for JSON."""
@@ -138,6 +135,11 @@ class Network(nn.Module):
         if structure.get("format") != FORMAT:
             raise InvalidLayers(f"{path} holds no network of format {FORMAT!r}")
         return cls.with_state(map(Layer.from_dict, structure["layers"]), content["state"])
+
+
+def masked_layers(layers: Iterable[Layer]) -> dict[str, Sparsity]:
+    """The sparsity of each masked layer; one that became so small that all its groups stay is not masked."""
+    return {layer.name: layer.sparsity for layer in layers if _masked(layer)}
 
 
 def _masked(layer: Layer) -> bool:

@@ -195,8 +195,8 @@ class _Training:
                 reached[path] = any(bool(weight.grad.any()) for weight in weights if weight.grad is not None)
 
     def _accuracy(self, member: Candidate) -> float:
-        count = self.recipe.recalibration_batches
-        return fast_evaluate(self.supernet, member, self.dataset, recalibration_batches=count).accuracy
+        count, augment = self.recipe.recalibration_batches, self.recipe.augment
+        return fast_evaluate(self.supernet, member, self.dataset, recalibration_batches=count, augment=augment).accuracy
 
     def _collapsed(self, signal: str, step: int) -> SupernetCollapsed:
         return SupernetCollapsed(signal, step + 1, self.steps, [row["loss_largest"] for row in self.rows])

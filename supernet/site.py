@@ -19,6 +19,8 @@ class Site:
     Attributes:
         stage: index of the stage that the site belongs to; sites of equal shape may share one.
         size: height and width of the input.
+        narrows: whether pruning may narrow the output although sites with shortcuts carry it on: all of them, and what
+            reads them, lose the same channels, so that the width of a stage is a choice of its first site.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Site:
     size: int
     shortcut: bool
     activation: Activation
+    narrows: bool = False
 
     def __post_init__(self) -> None:
         if min(self.in_channels, self.out_channels, self.stride, self.size) < 1:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pruning import PruningError, Scheme, make_scheme
 from supernet.candidate import Candidate, Choice
 from supernet.chain import Chain, Frame, build_chain
-from supernet.errors import InvalidCandidate, InvalidSpace, NoFeasibleOperator
+from supernet.choice_space import ChoiceSpace
+from supernet.errors import InvalidSpace, NoFeasibleOperator
 from supernet.layer import Layer
 from supernet.legality import legal_choices, refuses
 from supernet.operators import Operator, make_operator
@@ -24,7 +22,7 @@ from supernet.site import Site
 
 
 @dataclass(frozen=True)
-class SearchSpace:
+class SearchSpace(ChoiceSpace):
     """Sites, and the operators, schemes and rates that may fill them.
 
     Attributes:
@@ -83,56 +81,23 @@ class SearchSpace:
             for index in range(len(self.sites))
         )
 
-    @cached_property
-    def _positions(self) -> tuple[dict[Choice, int], ...]:
-        return tuple({choice: i for i, choice in enumerate(choices)} for choices in self._choices)
+    @property
+    def title(self) -> str:
+        return self.name
 
-    @cached_property
-    def _radices(self) -> NDArray[np.int64]:
-        return np.array([len(choices) for choices in self._choices])
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        return tuple(site.name for site in self.sites)
 
     def choices(self, site: int) -> tuple[Choice, ...]:
         """The legal choices of a site: canonical, without two that keep the same groups, in a fixed order."""
         return self._choices[site]
-
-    @property
-    def size(self) -> int:
-        """The exact number of candidates."""
-        return math.prod(len(choices) for choices in self._choices)
 
     def refuses(self, site: int, operator: Operator, scheme: Scheme) -> str | None:
         """None, or the reason in words why the operator cannot have the scheme at the site."""
         return refuses(self.sites, site, operator, scheme)
 
     # Candidates -------------------------------------------------------------------------------------------------
-
-    def sample(self, rng: np.random.Generator) -> Candidate:
-        """A candidate drawn uniformly from the space."""
-        return self.decode(rng.integers(self._radices).tolist())
-
-    def mutate(self, candidate: Candidate, rng: np.random.Generator, *, sites: int = 1) -> Candidate:
-        """The candidate with another choice, drawn uniformly, at exactly `sites` random sites.
-
-        Raises:
-            InvalidCandidate: the candidate is not of this space.
-            ValueError: fewer than `sites` sites have more than one choice.
-        """
-        code = list(self.encode(candidate))
-        movable = np.flatnonzero(self._radices > 1)
-        if not 1 <= sites <= len(movable):
-            raise ValueError(f"between 1 and {len(movable)} sites of space {self.name!r} can change, asked for {sites}")
-        for site in rng.choice(movable, size=sites, replace=False):
-            step = int(rng.integers(1, self._radices[site]))
-            code[site] = (code[site] + step) % int(self._radices[site])
-        return self.decode(code)
-
-    def neighbours(self, candidate: Candidate) -> Iterator[Candidate]:
-        """Every candidate that differs at exactly one site, in a fixed order."""
-        code = self.encode(candidate)
-        for site, choices in enumerate(self._choices):
-            for i in range(len(choices)):
-                if i != code[site]:
-                    yield self.decode((*code[:site], i, *code[site + 1 :]))
 
     def largest(self) -> Candidate:
         """The dense reference network: the reference operator at every site."""
@@ -153,44 +118,7 @@ class SearchSpace:
             picked.append(allowed[int(np.argmin(costs))])
         return Candidate(tuple(picked))
 
-    def encode(self, candidate: Candidate) -> tuple[int, ...]:
-        """Index of each choice within `choices(site)`.
-
-        Raises:
-            InvalidCandidate: the candidate is not of this space.
-        """
-        try:
-            return tuple(
-                positions[choice] for positions, choice in zip(self._positions, candidate.choices, strict=True)
-            )
-        except (KeyError, ValueError):
-            self.validate(candidate)
-            raise
-
-    def decode(self, code: Sequence[int]) -> Candidate:
-        """Inverse of `encode`.
-
-        Raises:
-            InvalidCandidate: wrong length, or an index that the site does not have.
-        """
-        if len(code) != len(self.sites):
-            raise InvalidCandidate(f"space {self.name!r} has {len(self.sites)} sites, found {len(code)} indices")
-        try:
-            return Candidate(tuple([choices[i] for choices, i in zip(self._choices, code, strict=True)]))
-        except IndexError:
-            raise InvalidCandidate(f"indices {tuple(code)}: the sites have {self._radices.tolist()} choices") from None
-
-    def validate(self, candidate: Candidate) -> None:
-        """Raises InvalidCandidate, with the reason, unless the candidate is of this space."""
-        if len(candidate.choices) != len(self.sites):
-            raise InvalidCandidate(
-                f"space {self.name!r} has {len(self.sites)} sites, the candidate {len(candidate.choices)} choices"
-            )
-        for index, (site, choice, legal) in enumerate(zip(self.sites, candidate.choices, self._positions, strict=True)):
-            if choice not in legal:
-                raise InvalidCandidate(f"choice {choice} at site {site.name!r}: {self._why_illegal(index, choice)}")
-
-    def _why_illegal(self, index: int, choice: Choice) -> str:
+    def why_illegal(self, site: int, choice: Choice) -> str:
         operator = make_operator(choice.operator)
         if operator not in self.operators:
             return f"the operators of this space are {', '.join(map(str, self.operators))}"
@@ -198,11 +126,11 @@ class SearchSpace:
             return f"write it {choice.canonical()}"
         if choice.sparsity.scheme not in (*self.schemes, make_scheme("dense")):
             return f"the schemes of this space are dense, {', '.join(map(str, self.schemes))}"
-        if (reason := self.refuses(index, operator, choice.sparsity.scheme)) is not None:
+        if (reason := self.refuses(site, operator, choice.sparsity.scheme)) is not None:
             return reason
         rates = [
             f"{other.sparsity.rate:g}"
-            for other in self._choices[index]
+            for other in self._choices[site]
             if other.operator == choice.operator and other.sparsity.scheme == choice.sparsity.scheme
         ]
         return f"rates that keep different groups here are {', '.join(rates) or 'none but 1'}"
@@ -272,7 +200,3 @@ class SearchSpace:
             raise InvalidSpace(f"the description of a search space lacks {error}") from error
         except (TypeError, PruningError) as error:
             raise InvalidSpace(f"the description of a search space is not understood: {error}") from error
-
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ between spaces that differ."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]

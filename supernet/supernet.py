@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pruning import Sparsity
 from supernet.activations import ACTIVATIONS
 from supernet.candidate import Candidate
 from supernet.chain import Node
 from supernet.errors import InvalidSpace
 from supernet.initialisation import mixing_matrix, start_alike
+from supernet.network import Network, masked_layers
 from supernet.operators import Conv, Operator
 from supernet.selection import Selector
 from supernet.site import Site
@@ -68,6 +70,32 @@ class SuperNet(nn.Module):
                 x = x + entry
             x = ACTIVATIONS[node.layer.activation]()(x)
         return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    def extract(self, candidate: Candidate, *, masked: bool = True) -> Network:
+        """See `supernet.extract`."""
+        chain = self.space.chain(candidate)
+        selection = self.selector()(chain)
+        state: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for node, mask in zip(chain.convolutions, selection.masks, strict=True):
+                _, bn = self.parts(node)
+                weight = self.weight(node)
+                rows = _survivors(selection.channels[node.target], node.layer.out_channels)
+                columns = _survivors(selection.channels[node.source], weight.shape[1])
+                if mask is not None and masked:
+                    weight = weight * mask
+                weight = weight[rows] if node.layer.kind == "depthwise" else weight[rows][:, columns]
+                state[f"{node.layer.name}.weight"] = weight.clone()
+                norm = f"{node.layer.block}.bn{node.conv + 1}"
+                for key, tensor in bn.state_dict().items():
+                    state[f"{norm}.{key}"] = (tensor[rows] if tensor.ndim else tensor).clone()
+            for key, tensor in self.classifier.state_dict().items():
+                state[f"classifier.{key}"] = tensor.clone()
+        return Network.with_state(chain.layers, state).train(self.training)
+
+    def plan(self, candidate: Candidate) -> dict[str, Sparsity]:
+        """The sparsity of each layer of the extracted network that is masked, by module name."""
+        return masked_layers(self.space.layers(candidate))
 
     def _convolve(self, x: Tensor, node: Node, mask: Tensor | None) -> Tensor:
         layer = node.layer
@@ -132,6 +160,10 @@ class SuperNet(nn.Module):
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(bn, nn.BatchNorm2d)
         return conv, bn
+
+
+def _survivors(alive: Tensor | None, width: int) -> Tensor | slice:
+    return slice(width) if alive is None else alive.nonzero().squeeze(1)
 
 
 def _family(node: Node) -> str:

@@ -52,6 +52,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def subset(self, count: int) -> "Split":
+        """So many of the pictures, or all if there are no more; always the same ones, drawn once and for all."""
+        if count >= len(self):
+            return self
+        chosen = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:count].sort().values
+        return Split(self.images[chosen], self.labels[chosen])
+
     def to(self, device: torch.device | str) -> "Split":
         """The same split on another device; without a copy if it is there already."""
         return Split(self.images.to(device), self.labels.to(device))

@@ -30,21 +30,21 @@ def site_rows(network: Metrics) -> list[SiteRow]:
     choices = [Choice.parse(text) for text in network.candidate]
     rows = [
         _row(
-            f"site {index}",
+            network.sites[index] if network.sites else f"site {index}",
             choice.operator,
             str(choice.sparsity.scheme),
             f"{choice.sparsity.rate:g}",
-            [kernel for kernel in network.kernels if kernel.site == index],
+            [kernel for kernel in network.kernels if network.site_of(kernel) == index],
             total,
         )
         for index, choice in enumerate(choices)
     ]
-    searched = [position for position, kernel in enumerate(network.kernels) if kernel.site is not None]
+    searched = [position for position, kernel in enumerate(network.kernels) if network.site_of(kernel) is not None]
     first = min(searched, default=len(network.kernels))
     around = [
         (position, _row(_LAYOUTS.get(kernel.op, kernel.layer), kernel.op, "dense", "1", [kernel], total))
         for position, kernel in enumerate(network.kernels)
-        if kernel.site is None
+        if network.site_of(kernel) is None
     ]
     before = [row for position, row in around if position < first]
     after = [row for position, row in around if position >= first]

@@ -14,7 +14,7 @@ from search.samplers.npas import NPASSampler
 from search.samplers.q_only import QOnlySampler
 from search.samplers.random import RandomFeasibleSampler
 from search.samplers.tpe import TPESampler
-from supernet import SearchSpace
+from supernet import ChoiceSpace
 
 __all__ = [
     "BOOnlySampler",
@@ -46,7 +46,7 @@ def sampler_names() -> tuple[str, ...]:
 
 
 def make_sampler(
-    name: str, space: SearchSpace, latency: LatencyFunction, budget_ms: float, **options: Any
+    name: str, space: ChoiceSpace, latency: LatencyFunction, budget_ms: float, **options: Any
 ) -> CandidateSampler:
     """The sampler called `name`; `options` are its keyword arguments (seed, trials, ...).
 

@@ -18,7 +18,7 @@ from search.encoding import Code, Encoding
 from search.errors import FeasibleSetExhausted
 from search.feasible import FeasibleSet, LatencyFunction
 from search.history import PROPOSAL, History, read_history
-from supernet import Candidate, SearchSpace
+from supernet import Candidate, ChoiceSpace
 
 
 class CandidateSampler(BaseSampler, ABC):
@@ -40,7 +40,7 @@ class CandidateSampler(BaseSampler, ABC):
     """
 
     def __init__(
-        self, space: SearchSpace, latency: LatencyFunction, budget_ms: float, *, seed: int = 0, trials: int = 200
+        self, space: ChoiceSpace, latency: LatencyFunction, budget_ms: float, *, seed: int = 0, trials: int = 200
     ) -> None:
         self.space = space
         self.seed = seed

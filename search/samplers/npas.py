@@ -13,7 +13,7 @@ from search.pool import make_pool
 from search.q_learning import Decisions, QLearning
 from search.samplers.base import CandidateSampler
 from search.surrogate import Surrogate
-from supernet import SearchSpace
+from supernet import ChoiceSpace
 
 BATCH = 5
 STALL = 3 * BATCH
@@ -35,7 +35,7 @@ class NPASSampler(CandidateSampler):
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: ChoiceSpace,
         latency: LatencyFunction,
         budget_ms: float,
         *,

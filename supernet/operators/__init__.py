@@ -9,12 +9,14 @@ from supernet.operators.base import Conv, Operator, Place
 from supernet.operators.conv1x1 import Conv1x1
 from supernet.operators.conv3x3 import Conv3x3
 from supernet.operators.dw3x3_pw import Dw3x3Pw
+from supernet.operators.keep import Keep
 from supernet.operators.pw_dw3x3_pw import PwDw3x3Pw
 from supernet.operators.skip import Skip
 
 __all__ = ["Conv", "Operator", "Place", "make_operator", "operator_names"]
 
-_OPERATORS: dict[str, type[Operator]] = {kind.name: kind for kind in (Conv1x1, Conv3x3, Dw3x3Pw, PwDw3x3Pw, Skip)}
+_KINDS: tuple[type[Operator], ...] = (Conv1x1, Conv3x3, Dw3x3Pw, Keep, PwDw3x3Pw, Skip)
+_OPERATORS: dict[str, type[Operator]] = {kind.name: kind for kind in _KINDS}
 
 
 def operator_names() -> tuple[str, ...]:

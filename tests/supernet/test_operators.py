@@ -6,7 +6,7 @@ from supernet.errors import UnknownOperator
 from supernet.operators import make_operator, operator_names
 from supernet.site import Site
 
-TEXTS = ["conv1x1", "conv3x3", "dw3x3_pw", "pw_dw3x3_pw(3)", "pw_dw3x3_pw(6)", "skip"]
+TEXTS = ["conv1x1", "conv3x3", "dw3x3_pw", "pw_dw3x3_pw(3)", "pw_dw3x3_pw(6)", "skip", "keep"]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_every_name_is_covered() -> None:
     assert {text.partition("(")[0] for text in TEXTS} == set(operator_names())
 
 
-@pytest.mark.parametrize("text", TEXTS[:-1])
+@pytest.mark.parametrize("text", TEXTS[:-2])
 def test_convolutions_connect_and_stride_once(text: str, site: Site) -> None:
     convs = make_operator(text).convs(site)
     assert convs[0].in_channels == site.in_channels
@@ -37,6 +37,10 @@ def test_expansions_share_weights_and_differ_in_width(site: Site) -> None:
     narrow, wide = make_operator("pw_dw3x3_pw(3)"), make_operator("pw_dw3x3_pw(6)")
     assert narrow.family == wide.family
     assert narrow.convs(site)[1].in_channels * 2 == wide.convs(site)[1].in_channels
+
+
+def test_keep_is_for_networks_that_have_layers(site: Site) -> None:
+    assert "no layer to keep" in str(make_operator("keep").refuses(site))
 
 
 def test_skip_needs_a_shortcut(site: Site) -> None:
