@@ -15,7 +15,7 @@ from scripts.prune.measured import LayerMetrics, PruneMetrics
 from scripts.prune.planned import Planned
 from scripts.prune.statements import next_steps, shortfalls, summary
 
-HEADINGS = ("layer", "scheme and rate", "weights", "kept", "kept, %", "predicted, ms", "measured, ms", "why dense")
+HEADINGS = ("layer", "scheme and rate", "weights", "kept", "predicted,\nms", "measured,\nms", "why dense")
 _WORDS = frozenset({"layer", "scheme and rate", "why dense"})
 
 
@@ -62,5 +62,4 @@ def layer_table(metrics: PruneMetrics) -> Table:
 
 def _cells(layer: LayerMetrics) -> tuple[str, ...]:
     times = ("–" if ms is None else f"{ms:.4f}" for ms in (layer.predicted_ms, layer.measured_ms))
-    share = f"{100 * layer.kept / layer.weights:.1f}"
-    return (layer.name, layer.sparsity, f"{layer.weights:,}", f"{layer.kept:,}", share, *times, layer.skipped)
+    return (layer.name, layer.sparsity, f"{layer.weights:,}", f"{layer.kept:,}", *times, layer.skipped)
