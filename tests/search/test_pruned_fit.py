@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
