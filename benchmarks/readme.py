@@ -113,7 +113,8 @@ def public_table(table: pd.DataFrame) -> str:
         by_source = group.droplevel(["table", "samples"])
         line = [str(name), str(samples)]
         for sources in ("alone", "others"):
-            line += [f"{by_source.loc[sources, 'spearman']:.3f}", f"{by_source.loc[sources, 'rmspe']:.1f} %"]
+            mean = by_source.loc[sources].to_dict()
+            line += [f"{float(mean['spearman']):.3f}", f"{float(mean['rmspe']):.1f} %"]
         rows.append(line)
     return markdown(header, rows)
 
