@@ -129,8 +129,8 @@ def public_table(table: pd.DataFrame) -> str:
         by_source = group.set_index("sources")
         line = [str(group["table"].iloc[0]), str(group["samples"].iloc[0])]
         for sources in ("alone", "others"):
-            spearman, rmspe = by_source.loc[sources, ["spearman", "rmspe"]].astype(float).tolist()
-            line += [f"{spearman:.3f}", f"{rmspe:.1f} %"]
+            mean = by_source.loc[sources].to_dict()
+            line += [f"{float(mean['spearman']):.3f}", f"{float(mean['rmspe']):.1f} %"]
         rows.append(line)
     return markdown(header, rows)
 

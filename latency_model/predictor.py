@@ -28,6 +28,10 @@ from latency_model.store import specs_of
 
 COVERAGE = 0.9
 MIN_KERNELS = 20
+ANY = "any"
+OF_ITS_OWN = 30
+"""Kernels of an operation from which on its intervals rest on its own errors (Mondrian conformal prediction; Vovk et
+al., 2005): changes of layout are predicted worse than convolutions, and would widen the intervals of these."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class KernelModel:
         roofline: the analytic part.
         boosting: logarithm of measured over analytic.
         neighbourhood: the kernels fitted to, by their features.
-        log_width: half-width of the conformal interval of the logarithm, for a kernel of remoteness 1.
+        log_widths: half-width of the conformal interval of the logarithm for a kernel of remoteness 1, by operation;
+            rare operations share that of `ANY`.
         measured: microseconds of the kernels fitted to. Asked for one of them, the answer is its own measurement;
             asked for a kind (operation, threads, element type) that is not among them, there is none.
     """
@@ -48,7 +53,7 @@ class KernelModel:
     roofline: Roofline
     boosting: Boosting
     neighbourhood: Neighbourhood
-    log_width: float
+    log_widths: Mapping[str, float]
     measured: Mapping[KernelSpec, float]
 
     def predict(self, specs: Sequence[KernelSpec]) -> Floats:
@@ -70,7 +75,8 @@ class KernelModel:
         analytic = self.roofline.us(work(specs, self.encoder.target))
         modelled = analytic * np.exp(self.boosting.predict(features))
         us = [self.measured.get(spec, time) for spec, time in zip(specs, modelled.tolist(), strict=True)]
-        return np.stack([us, self.log_width * self.neighbourhood.remoteness(features)], axis=1)
+        widths = np.array([self.log_widths.get(spec.op, self.log_widths[ANY]) for spec in specs])
+        return np.stack([us, widths * self.neighbourhood.remoteness(features)], axis=1)
 
     def disagreement(self, specs: Sequence[KernelSpec]) -> Floats:
         """How far the models that were fitted to different parts of the kernels are apart: deviation of the logarithm
@@ -123,10 +129,10 @@ class LatencyPredictor:
         features = encoder.encode(specs)
         boosting, unseen = Boosting.fit(features, residual, seed)
         neighbourhood, remoteness = Neighbourhood.of(features)
-        width = conformal_quantile(np.abs(unseen - residual) / remoteness, COVERAGE)
+        widths = _widths(specs, np.abs(unseen - residual) / remoteness)
         measured = dict(zip(specs, us.tolist(), strict=True))
         return cls(
-            device.name, KernelModel(encoder, roofline, boosting, neighbourhood, width, measured), NetworkModel()
+            device.name, KernelModel(encoder, roofline, boosting, neighbourhood, widths, measured), NetworkModel()
         )
 
     def fit_networks(
@@ -214,7 +220,7 @@ class LatencyPredictor:
             "target": vars(kernels.encoder.target),
             "categories": kernels.encoder.categories,
             "roofline": vars(kernels.roofline),
-            "log_width": artifact.number(kernels.log_width),
+            "log_widths": {op: artifact.number(width) for op, width in kernels.log_widths.items()},
             "measured": [{**spec.to_dict(), "us": us} for spec, us in kernels.measured.items()],
             "network": {key: artifact.number(value) for key, value in vars(self.network).items()},
         }
@@ -242,7 +248,7 @@ class LatencyPredictor:
             Roofline(**facts["roofline"]),
             Boosting.from_texts(texts),
             neighbourhood,
-            float(facts["log_width"]),
+            {str(op): float(width) for op, width in facts["log_widths"].items()},
             measured,
         )
         network = NetworkModel(**{key: float(value) for key, value in facts["network"].items()})
@@ -258,6 +264,14 @@ class LatencyPredictor:
         if new:
             self._memory.update(zip(new, map(tuple, self._kernels.predict(new).tolist()), strict=True))
         return np.array([self._memory[spec] for spec in specs], dtype=np.float64).reshape(-1, 2)
+
+
+def _widths(specs: Sequence[KernelSpec], scores: Floats) -> dict[str, float]:
+    """Conformal half-widths of each operation that is common enough, and of all together."""
+    ops = np.array([spec.op for spec in specs])
+    common = [op for op in sorted(set(ops.tolist())) if (ops == op).sum() >= OF_ITS_OWN]
+    own = {op: conformal_quantile(scores[ops == op], COVERAGE) for op in common}
+    return {**own, ANY: conformal_quantile(scores, COVERAGE)}
 
 
 def _kind(spec: KernelSpec) -> str:

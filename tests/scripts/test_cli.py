@@ -220,7 +220,7 @@ def test_the_log_has_a_json_object_a_line(tmp_path):
 def test_a_command_runs_what_it_needs_in_its_run_directory(tmp_path, monkeypatch):
     ran = []
     config = configuration(f"run_dir={tmp_path / 'run'}")
-    monkeypatch.setattr(inputs, "check", lambda config: ran.append("check"))
+    monkeypatch.setattr(inputs, "check", lambda config, command: ran.append("check"))
     for stage in STAGES:
         monkeypatch.setitem(sys.modules, f"scripts.{stage.name}", _Fake(stage.name, ran))
     job.run_command("supernet", config)
