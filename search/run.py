@@ -105,7 +105,9 @@ def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budge
         return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
 
     dense = predictor.predict_network(kernel_specs(space, space.largest(), target)).mean_ms
-    FeasibleSet(Encoding(space), latency, budget.resolve(dense))
+    budget_ms = budget.resolve(dense)
+    if latency(space.smallest()) > budget_ms:
+        FeasibleSet(Encoding(space), latency, budget_ms)
 
 
 def _dense_ms(

@@ -16,6 +16,8 @@ from training import Dataset, Metrics, Split, batches, evaluate, recalibrate_bat
 from training.modules import preserved_modes
 
 MOMENTUM = 0.9
+EVALUATED = 16
+"""Pictures that are evaluated at a time: what an expanded layer gives for them still lies in the cache."""
 
 
 def fast_evaluate(
@@ -38,7 +40,7 @@ def fast_evaluate(
 
     Args:
         recalibration_batches: how many batches of training pictures measure the statistics.
-        batch_size: of these batches, of the steps and of the evaluation; small ones stay in the cache.
+        batch_size: of these batches, and of the steps.
         augment: of the pictures, as the supernet was trained: statistics of clean pictures cost up to 3 points.
         pictures: of the validation split that are looked at, always the same ones; by default all.
         steps: of SGD on the labels, from the shared weights, under the candidate's masks.
@@ -56,7 +58,7 @@ def fast_evaluate(
             _train(network, islice(passes, steps), steps, lr)
     recalibrate_batch_norm(network, (images for images, _ in islice(passes, recalibration_batches)))
     validation = dataset.validation if pictures is None else dataset.validation.subset(pictures)
-    return evaluate(network, validation, batch_size)
+    return evaluate(network, validation, EVALUATED)
 
 
 def _train(network: nn.Module, passes: Iterator[tuple[Tensor, Tensor]], steps: int, lr: float) -> None:

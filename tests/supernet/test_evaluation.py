@@ -9,6 +9,7 @@ from torch import nn
 
 from supernet import Candidate, SearchSpace, SuperNet, SupernetRecipe, extract, fast_evaluate, train_supernet
 from supernet.errors import InvalidCandidate
+from supernet.evaluation import EVALUATED
 from training import Dataset, Split, batches, evaluate, load_dataset, recalibrate_batch_norm
 
 
@@ -39,7 +40,7 @@ def test_statistics_are_those_of_the_augmented_pictures(
     passes = batches(digits.train, 64, generator=generator, augment="shift")
     recalibrate_batch_norm(network, [next(passes)[0] for _ in range(4)])
     found = fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4, augment="shift", seed=3)
-    assert found == evaluate(network, digits.validation, 64)
+    assert found == evaluate(network, digits.validation, EVALUATED)
     assert found != fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4, seed=3)
 
 
