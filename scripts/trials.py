@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 import pandas as pd
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,14 +21,24 @@ def finished_trials(study_file: Path) -> pd.DataFrame:
     Raises:
         RecordCorrupt: the file is damaged, or holds no study.
     """
-    storage = f"sqlite:///{study_file}"
     try:
-        (name,) = optuna.get_all_study_names(storage)
-        study = optuna.load_study(study_name=name, storage=storage)
-        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        with _opened(study_file) as storage:
+            (name,) = optuna.get_all_study_names(storage)
+            study = optuna.load_study(study_name=name, storage=storage)
+            finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ValueError) as error:
         raise RecordCorrupt(study_file, str(error)) from error
     columns = ("candidate", "accuracy", "predicted_ms")
     return pd.DataFrame(
         {"number": trial.number, **{column: trial.user_attrs[column] for column in columns}} for trial in finished
     )
+
+
+@contextmanager
+def _opened(study_file: Path) -> Iterator[RDBStorage]:
+    """Its storage; when it is closed, nothing is left of SQLite's log beside the file."""
+    storage = RDBStorage(f"sqlite:///{study_file}")
+    try:
+        yield storage
+    finally:
+        storage.engine.dispose()
