@@ -28,7 +28,7 @@ from search import make_sampler
 from search.history import History, Observation
 from supernet import Candidate, SearchSpace
 
-METHODS = ("npas", "bo_only", "q_only", "evolution", "local_search", "tpe", "random")
+METHODS = ("npas", "bo_only", "q_only", "evolution", "local_search", "tpe", "knapsack", "random")
 QUANTILES = (0.10, 0.25, 0.50)
 CHECKPOINTS = (25, 50, 100, 150)
 

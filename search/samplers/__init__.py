@@ -9,6 +9,7 @@ from search.feasible import LatencyFunction
 from search.samplers.base import CandidateSampler
 from search.samplers.bo_only import BOOnlySampler
 from search.samplers.evolution import EvolutionSampler
+from search.samplers.knapsack import KnapsackSampler
 from search.samplers.local_search import LocalSearchSampler
 from search.samplers.npas import NPASSampler
 from search.samplers.q_only import QOnlySampler
@@ -20,6 +21,7 @@ __all__ = [
     "BOOnlySampler",
     "CandidateSampler",
     "EvolutionSampler",
+    "KnapsackSampler",
     "LocalSearchSampler",
     "NPASSampler",
     "QOnlySampler",
@@ -35,6 +37,7 @@ _SAMPLERS: dict[str, type[CandidateSampler]] = {
     "evolution": EvolutionSampler,
     "local_search": LocalSearchSampler,
     "tpe": TPESampler,
+    "knapsack": KnapsackSampler,
     "q_only": QOnlySampler,
     "bo_only": BOOnlySampler,
 }
