@@ -6,14 +6,16 @@ A cell has six edges, each with one of five operations: 15 625 cells. The table 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from supernet import Candidate, Choice
+from supernet import Candidate, Choice, ChoiceSpace
 
 OPERATIONS = ("none", "skip", "conv1x1", "conv3x3", "avg_pool3x3")
 NODES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -21,19 +23,32 @@ NODES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 DEVICES = ("pixel3", "2080ti_1", "gold_6226", "raspi4", "titan_rtx_256")
 
 Floats = NDArray[np.float64]
-Code = tuple[int, ...]
 
 
-class CellSpace:
-    """What the search asks of a space: six sites, five choices each, and the graph that they form."""
+class CellSpace(ChoiceSpace):
+    """Six sites of five choices each, and the graph that they form."""
 
-    def __init__(self) -> None:
-        self.sites = NODES
-        self._choices = tuple(Choice(operation) for operation in OPERATIONS)
+    _operations = tuple(Choice(operation) for operation in OPERATIONS)
+
+    @property
+    def title(self) -> str:
+        return "NAS-Bench-201"
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        return tuple(f"{start}>{end}" for start, end in NODES)
 
     def choices(self, site: int) -> tuple[Choice, ...]:
-        """The operations, the same at every site."""
-        return self._choices
+        return self._operations
+
+    def largest(self) -> Candidate:
+        return Candidate((Choice("conv3x3"),) * len(NODES))
+
+    def smallest(self, *, max_rate: float = math.inf) -> Candidate:
+        return Candidate((Choice("none"),) * len(NODES))
+
+    def labels(self, candidate: Candidate) -> list[str]:
+        return [choice.operator for choice in candidate.choices]
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -41,21 +56,11 @@ class CellSpace:
         numbered = list(enumerate(NODES))
         return tuple((i, j) for i, (_, end) in numbered for j, (start, _) in numbered if end == start)
 
-    def labels(self, candidate: Candidate) -> list[str]:
-        """One graph label a site: its operation."""
-        return [choice.operator for choice in candidate.choices]
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.title, "operations": list(OPERATIONS), "nodes": [list(pair) for pair in NODES]}
 
-    def smallest(self) -> Candidate:
-        """The cell without operations."""
-        return self.decode((0,) * len(NODES))
-
-    def encode(self, candidate: Candidate) -> Code:
-        """Index of each choice."""
-        return tuple(self._choices.index(choice) for choice in candidate.choices)
-
-    def decode(self, code: Code) -> Candidate:
-        """Inverse of `encode`."""
-        return Candidate(tuple(self._choices[index] for index in code))
+    def why_illegal(self, site: int, choice: Choice) -> str:
+        return f"the operations are {', '.join(OPERATIONS)}"
 
 
 @dataclass(frozen=True)

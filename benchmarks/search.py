@@ -13,7 +13,6 @@ from dataclasses import asdict, astuple, dataclass, fields
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,7 @@ from benchmarks.nasbench201 import DEVICES, CellSpace, Table
 from benchmarks.tables import read_table, write_table
 from search import make_sampler
 from search.history import History, Observation
-from supernet import Candidate, SearchSpace
+from supernet import Candidate
 
 METHODS = ("npas", "bo_only", "q_only", "evolution", "local_search", "tpe", "knapsack", "random")
 QUANTILES = (0.10, 0.25, 0.50)
@@ -56,7 +55,7 @@ def run_cell(path: Path, cell: Cell) -> dict[str, object]:
     space = CellSpace()
     sampler = make_sampler(
         cell.method,
-        cast(SearchSpace, space),
+        space,
         lambda candidate: _at(latency_ms, space, candidate),
         budget_ms,
         seed=cell.seed,

@@ -1,0 +1,54 @@
+"""Samplers on a table of cells that is made up here."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.nasbench201 import DEVICES, NODES, OPERATIONS, CellSpace, Table
+from benchmarks.search import CHECKPOINTS, METHODS, Cell, cells, run_cell, summary
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Accuracy and latency add up over the edges; the best cell under any budget is known by enumeration."""
+    codes = np.array(list(product(range(len(OPERATIONS)), repeat=len(NODES))))
+    worth, cost = np.array([0.0, 1.0, 2.0, 4.0, 1.5]), np.array([0.1, 0.2, 1.0, 3.0, 0.5])
+    frame = pd.DataFrame(codes, columns=[f"op{edge}" for edge in range(len(NODES))])
+    frame["c10_val"], frame["c10_test"] = 60 + worth[codes].sum(1), 59 + worth[codes].sum(1)
+    for scale, device in enumerate(DEVICES, 1):
+        frame[f"lat_{device}"] = scale * (1 + cost[codes].sum(1))
+    path = tmp_path_factory.mktemp("cells") / "table.csv.gz"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_the_table_is_indexed_by_operations(table: Path) -> None:
+    read, space = Table.read(table), CellSpace()
+    assert not np.isnan(read.validation).any()
+    assert read.validation[space.encode(space.largest())] == pytest.approx(60 + 4 * 6)
+    assert read.latency_ms[DEVICES[1]][space.encode(space.smallest())] == pytest.approx(2 * 1.6)
+    assert space.size == read.validation.size
+    assert len(space.edges) == 4
+
+
+@pytest.mark.parametrize("method", ["random", "evolution", "local_search", "q_only"])
+def test_regret_never_grows_and_the_same_seed_repeats_it(table: Path, method: str) -> None:
+    cell = Cell(DEVICES[0], 0.25, method, 3)
+    row = run_cell(table, cell)
+    regrets = [float(str(row[f"regret_{count}"])) for count in CHECKPOINTS]
+    assert regrets == sorted(regrets, reverse=True)
+    assert regrets[-1] >= 0
+    assert all(row[f"test_regret_{count}"] == pytest.approx(row[f"regret_{count}"]) for count in CHECKPOINTS)
+    assert run_cell(table, cell) == row
+
+
+def test_every_method_gets_every_device_budget_and_seed() -> None:
+    listed = list(cells(METHODS, seeds=2))
+    assert len(set(listed)) == len(listed) == 2 * 5 * 3 * len(METHODS)
+    rows = pd.DataFrame([{**vars(cell), "regret_150": float(cell.seed)} for cell in listed])
+    means = summary(rows)
+    assert list(means.columns) == list(METHODS)
+    assert (means == 0.5).all(axis=None)
