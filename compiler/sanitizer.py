@@ -40,13 +40,16 @@ def environment() -> dict[str, str]:
 
 
 def guarded(size: int, alignment: int) -> npt.NDArray[np.uint8]:
-    """`size` zero bytes from the C library, which the preloaded sanitizer surrounds by memory that nobody may touch."""
+    """`size` zero bytes from the C library, which the preloaded sanitizer surrounds by memory that nobody may touch.
+
+    When the interpreter ends, they stay: some other thread may still be running in them.
+    """
     library = ctypes.CDLL(None)
     address = ctypes.c_void_p()
     if library.posix_memalign(ctypes.byref(address), ctypes.c_size_t(alignment), ctypes.c_size_t(size)) != 0:
         raise MemoryError(f"cannot allocate {size} bytes")
     memory = (ctypes.c_uint8 * size).from_address(address.value or 0)
-    weakref.finalize(memory, library.free, ctypes.c_void_p(address.value))
+    weakref.finalize(memory, library.free, ctypes.c_void_p(address.value)).atexit = False
     array = np.ctypeslib.as_array(memory)
     array[:] = 0
     return array
