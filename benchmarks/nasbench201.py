@@ -22,13 +22,13 @@ NODES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The edges of the cell, as pairs of its four nodes."""
 DEVICES = ("pixel3", "2080ti_1", "gold_6226", "raspi4", "titan_rtx_256")
 
+_CHOICES = tuple(Choice(operation) for operation in OPERATIONS)
+
 Floats = NDArray[np.float64]
 
 
 class CellSpace(ChoiceSpace):
     """Six sites of five choices each, and the graph that they form."""
-
-    _operations = tuple(Choice(operation) for operation in OPERATIONS)
 
     @property
     def title(self) -> str:
@@ -39,7 +39,7 @@ class CellSpace(ChoiceSpace):
         return tuple(f"{start}>{end}" for start, end in NODES)
 
     def choices(self, site: int) -> tuple[Choice, ...]:
-        return self._operations
+        return _CHOICES
 
     def largest(self) -> Candidate:
         return Candidate((Choice("conv3x3"),) * len(NODES))

@@ -83,7 +83,8 @@ def explained(spec: KernelSpec, chosen: Schedule, target: Target) -> Schedule:
         dense = schedule(shared(dense_spec, spec.threads, target), target)
         gain = dense.cycles / chosen.cycles
         return replace(chosen, why=f"skips zeros: {gain:.2f}x fewer cycles than the best dense kernel ({dense.family})")
-    return replace(chosen, why=f"skipping the zeros of {spec.sparsity} would cost more than computing them")
+    zeros = f"{spec.sparsity.scheme} at {spec.sparsity.rate:.3g}x"
+    return replace(chosen, why=f"skipping the zeros of {zeros} would cost more than computing them")
 
 
 def contenders(spec: KernelSpec, target: Target, count: int) -> list[Schedule]:

@@ -93,7 +93,10 @@ def test_a_model_without_batch_norm_reads_nothing() -> None:
 
 
 def test_batch_norm_without_statistics_is_left_alone() -> None:
-    recalibrate_batch_norm(nn.BatchNorm1d(3, track_running_stats=False), [])
+    norm, inputs = nn.BatchNorm1d(3, track_running_stats=False), iter([torch.ones(2, 3)])
+    recalibrate_batch_norm(norm, inputs)
+    assert norm.running_mean is None
+    assert next(inputs) is not None
 
 
 def test_as_trained_means_the_pictures_of_the_training(few_digits: Dataset, make_cnn: MakeCnn) -> None:
