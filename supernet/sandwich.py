@@ -28,7 +28,7 @@ from supernet.recipe import SupernetRecipe
 from supernet.supernet import SuperNet
 from training import Dataset, Split, batches, distillation_loss, load_checkpoint, save_checkpoint
 from training.errors import CheckpointMismatch
-from training.modules import device_of, preserved_modes
+from training.modules import channels_last, device_of, preserved_modes
 
 Row = dict[str, float]
 
@@ -68,7 +68,7 @@ def train_supernet(
     before = copy.deepcopy(supernet.state_dict())
     if path is not None and path.exists():
         training.resume(path)
-    with preserved_modes(supernet):
+    with preserved_modes(supernet), channels_last(supernet):
         while len(training.rows) < recipe.epochs:
             try:
                 row = training.epoch()

@@ -22,7 +22,7 @@ from training.distillation import distillation_loss
 from training.errors import CheckpointMismatch, TrainingDiverged
 from training.evaluation import evaluate
 from training.hooks import Hooks, NoHooks
-from training.modules import device_of, preserved_modes
+from training.modules import channels_last, device_of, preserved_modes
 from training.recipe import Recipe
 
 Row = dict[str, float]
@@ -67,7 +67,7 @@ def fit(
     before = copy.deepcopy((model.state_dict(), training.hooks.state_dict()))
     if path is not None and path.exists():
         training.resume(path)
-    with preserved_modes(model), training.private_randomness():
+    with preserved_modes(model), channels_last(model), training.private_randomness():
         while len(training.rows) < recipe.epochs:
             try:
                 row = training.epoch()
