@@ -14,6 +14,7 @@ from search.samplers.local_search import LocalSearchSampler
 from search.samplers.npas import NPASSampler
 from search.samplers.q_only import QOnlySampler
 from search.samplers.random import RandomFeasibleSampler
+from search.samplers.rules import RulesSampler
 from search.samplers.tpe import TPESampler
 from supernet import ChoiceSpace
 
@@ -26,6 +27,7 @@ __all__ = [
     "NPASSampler",
     "QOnlySampler",
     "RandomFeasibleSampler",
+    "RulesSampler",
     "TPESampler",
     "make_sampler",
     "sampler_names",
@@ -38,6 +40,7 @@ _SAMPLERS: dict[str, type[CandidateSampler]] = {
     "local_search": LocalSearchSampler,
     "tpe": TPESampler,
     "knapsack": KnapsackSampler,
+    "rules": RulesSampler,
     "q_only": QOnlySampler,
     "bo_only": BOOnlySampler,
 }
