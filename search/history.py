@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 import optuna
@@ -29,19 +30,39 @@ class Observation:
 
 @dataclass(frozen=True)
 class History:
-    """Finished evaluations in the order of their trials, and the candidates that are being evaluated now."""
+    """Finished evaluations in the order of their trials, and the candidates that are being evaluated now.
+
+    Attributes:
+        observations: evaluations of candidates under the budget.
+        pending: candidates under the budget that are being evaluated.
+        evaluated: all evaluations, of candidates over the budget too, where a study has several budgets. The
+            observations, if not given.
+    """
 
     observations: tuple[Observation, ...] = ()
-    pending: tuple[Code, ...] = field(default=())
+    pending: tuple[Code, ...] = ()
+    evaluated: tuple[Observation, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.evaluated:
+            object.__setattr__(self, "evaluated", self.observations)
 
     def __len__(self) -> int:
-        """Number of candidates that were proposed, finished or not."""
+        """Number of candidates under the budget that were proposed, finished or not."""
         return len(self.observations) + len(self.pending)
+
+    def under(self, admits: Callable[[Code], bool]) -> History:
+        """The same evaluations as seen from a lower budget."""
+        return History(
+            tuple(observation for observation in self.observations if admits(observation.code)),
+            tuple(code for code in self.pending if admits(code)),
+            self.evaluated,
+        )
 
     @cached_property
     def seen(self) -> frozenset[Code]:
         """Every candidate that was proposed, finished or not."""
-        return frozenset(o.code for o in self.observations) | frozenset(self.pending)
+        return frozenset(o.code for o in self.evaluated) | frozenset(self.pending)
 
     @cached_property
     def ranked(self) -> tuple[Observation, ...]:

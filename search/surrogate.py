@@ -45,21 +45,24 @@ class Surrogate:
     def log_expected_improvement(self, history: History, pool: Sequence[Code]) -> NDArray[np.float64]:
         """log EI of each code (Ament et al. 2023, arXiv 2310.20708) over the best posterior mean: array [pool].
 
-        A candidate that is being evaluated counts as if it had returned its posterior mean (the kriging believer of
-        Ginsbourger et al. 2010), so that parallel proposals differ.
+        All evaluations teach the process; the best is that of the candidates under the budget. One that is being
+        evaluated counts as if it had returned its posterior mean (the kriging believer of Ginsbourger et al. 2010), so
+        that parallel proposals differ.
         """
-        observed = [observation.code for observation in history.observations]
+        observed = [observation.code for observation in history.evaluated]
         codes = [*observed, *history.pending, *pool]
-        targets = torch.from_numpy(normalised([observation.reward for observation in history.observations]))
+        targets = torch.from_numpy(normalised([observation.reward for observation in history.evaluated]))
+        admitted = {observation.code for observation in history.observations}.union(history.pending)
+        rivals = [index for index, code in enumerate(codes[: len(observed) + len(history.pending)]) if code in admitted]
         with one_thread():
             covariance = self._covariance(codes, len(observed) + len(history.pending))
-            hyperparameters = self._fit(history.observations)
+            hyperparameters = self._fit(history.evaluated)
             model = _model(covariance, targets, hyperparameters)
             if history.pending:
                 believed = _mean(model, len(observed), len(observed) + len(history.pending))
                 targets = torch.cat([targets, believed])
                 model = _model(covariance, targets, hyperparameters)
-            best = _mean(model, 0, len(targets)).max()
+            best = _mean(model, 0, len(targets))[rivals].max()
             inputs = torch.arange(len(targets), len(codes), dtype=torch.double)
             with torch.no_grad():
                 scores = LogExpectedImprovement(model, best_f=best)(inputs[:, None, None])

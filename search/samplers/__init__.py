@@ -15,6 +15,7 @@ from search.samplers.npas import NPASSampler
 from search.samplers.q_only import QOnlySampler
 from search.samplers.random import RandomFeasibleSampler
 from search.samplers.rules import RulesSampler
+from search.samplers.several_budgets import SeveralBudgets
 from search.samplers.tpe import TPESampler
 from supernet import ChoiceSpace
 
@@ -28,6 +29,7 @@ __all__ = [
     "QOnlySampler",
     "RandomFeasibleSampler",
     "RulesSampler",
+    "SeveralBudgets",
     "TPESampler",
     "make_sampler",
     "sampler_names",
