@@ -36,7 +36,7 @@ def read_runs(path: Path) -> tuple[list[Run], dict[str, object], dict[str, objec
     assert isinstance(content, dict)
     runs = []
     for name, told in content["runs"].items():
-        told = {**told, "rates": tuple(told.get("rates", ()))}
+        told = {**told, "sparsities": tuple(told.get("sparsities", ()))}
         runs += [Run(name=name, seed=seed, **told) for seed in told.pop("seeds", [0])]
     return runs, content["recipe"], content["data"]
 
@@ -127,8 +127,7 @@ def _told(run: Run | None) -> dict[str, object]:
         "method": OURS if run.as_fast_as is None else PEER,
         "algorithm": run.algorithm,
         "options": json.dumps(dict(run.options)) if run.options else "",
-        "scheme": run.scheme,
-        "rates": " ".join(f"{rate:g}" for rate in run.rates),
+        "sparsities": ", ".join(run.sparsities),
         "pruning_epochs": run.pruning_epochs,
         "epochs": run.epochs,
         "lr": run.lr,

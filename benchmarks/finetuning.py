@@ -33,7 +33,7 @@ class Run:
     Attributes:
         depth: of the ResNet.
         epochs: of all training, those that the algorithm takes until its masks are fixed among them.
-        scheme, rates: of the three stages' convolutions; empty for a run of the peer.
+        sparsities: of the convolutions of the three stages, as text; empty for a run of the peer.
         algorithm, options: how the sparsity is reached, in the first `pruning_epochs`.
         as_fast_as: the run whose latency the peer has to equal; None for a run of ours.
     """
@@ -43,8 +43,7 @@ class Run:
     epochs: int
     lr: float
     seed: int
-    scheme: str = ""
-    rates: tuple[float, ...] = ()
+    sparsities: tuple[str, ...] = ()
     algorithm: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     pruning_epochs: int = 0
@@ -56,9 +55,9 @@ class Run:
         return f"{self.name}-seed{self.seed}"
 
     def plan(self, model: CifarResNet) -> dict[str, Sparsity]:
-        """Sparsity of every convolution behind the stem."""
-        by_stage = zip(stages(model), self.rates, strict=True)
-        return {name: Sparsity(self.scheme, rate) for names, rate in by_stage for name in names}
+        """Sparsity of every convolution behind the stem that is pruned."""
+        by_stage = zip(stages(model), map(Sparsity.parse, self.sparsities), strict=True)
+        return {name: sparsity for names, sparsity in by_stage for name in names if not sparsity.dense}
 
 
 class Workshop:

@@ -97,7 +97,7 @@ def cifar_table(table: pd.DataFrame) -> str:
     for network, group in table.groupby("network", sort=False):
         for _, row in group.iterrows():
             dense = row["method"] == "dense"
-            how = "dense" if dense else f"{row['scheme']}, {row['rates']}" if row["method"] == OURS else row["method"]
+            how = "dense" if dense else row["sparsities"] if row["method"] == OURS else row["method"]
             lost = "–" if dense else f"{row['lost']:.2f}"
             other = f"{row['other_ms']:.3g}" if pd.notna(row["other_ms"]) else "–"
             cells = [f"{row['rate']:.2f}x", "–" if dense else f"{row['epochs']:.0f}", f"{row['accuracy']:.2f}", lost]
