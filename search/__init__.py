@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.allocation import Allocation, allocate
-    from search.budget import Budget
+    from search.budget import Budget, Budgets
     from search.driver import Evaluation, Search
     from search.errors import SearchError
     from search.evaluator import SupernetEvaluator
     from search.lowering import kernel_specs
     from search.objective import reward
-    from search.pareto import pareto_front
+    from search.pareto import hypervolume, pareto_front
     from search.pruned_fit import fit_pruned
     from search.result import SearchResult, Winner
     from search.run import check_budget, run_search
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "allocation": ("Allocation", "allocate"),
-    "budget": ("Budget",),
+    "budget": ("Budget", "Budgets"),
     "driver": ("Evaluation", "Search"),
     "errors": ("SearchError",),
     "evaluator": ("SupernetEvaluator",),
     "lowering": ("kernel_specs",),
     "objective": ("reward",),
-    "pareto": ("pareto_front",),
+    "pareto": ("hypervolume", "pareto_front"),
     "pruned_fit": ("fit_pruned",),
     "result": ("SearchResult", "Winner"),
     "run": ("check_budget", "run_search"),
@@ -46,6 +46,7 @@ __all__ = [
     "Allocation",
     "Bracket",
     "Budget",
+    "Budgets",
     "CandidateSampler",
     "Entrant",
     "Evaluation",
@@ -62,6 +63,7 @@ __all__ = [
     "allocate",
     "check_budget",
     "fit_pruned",
+    "hypervolume",
     "kernel_specs",
     "make_sampler",
     "pareto_front",

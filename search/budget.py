@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from search.errors import BudgetError
+
+FRONT = "front"
+FRONT_LIMITS = 6
+FRONT_ROOM = 0.1
 
 _PATTERN = re.compile(r"\s*(?P<number>\S+?)\s*(?P<unit>%|ms)?\s*")
 
@@ -60,3 +67,51 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{self.ms:g}ms" if self.ms is not None else f"{100 * (self.fraction or 0):g}%"
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What one search is to meet: one limit, several, or with `limits` empty the whole front of trade-offs."""
+
+    limits: tuple[Budget, ...]
+
+    @classmethod
+    def parse(cls, value: str | float | Sequence[str | float]) -> Budgets:
+        """Read one budget, a list of them, or `"front"`.
+
+        Raises:
+            BudgetError: it is none of these, or the list is empty.
+        """
+        if value == FRONT:
+            return cls(())
+        values = [value] if isinstance(value, str | float | int) else list(value)
+        if not values:
+            raise BudgetError(f"an empty list of budgets; write at least one, such as [50%, 25%], or {FRONT}")
+        return cls(tuple(Budget.parse(one) for one in values))
+
+    def resolve(self, dense_ms: float, fastest_ms: Callable[[], float]) -> tuple[float, ...]:
+        """Different limits in milliseconds, the largest first.
+
+        The front is searched under six limits, in equal ratios from the dense network's latency down to a tenth over
+        that of the fastest candidate.
+
+        Args:
+            dense_ms: latency of the dense network.
+            fastest_ms: gives the predicted latency of the fastest candidate; called for the front only.
+
+        Raises:
+            BudgetError: two limits are equal, a latency is not positive, or for the front no candidate is faster than
+                the dense network.
+        """
+        if self.limits:
+            limits = sorted((budget.resolve(dense_ms) for budget in self.limits), reverse=True)
+            if len(set(limits)) < len(limits):
+                raise BudgetError(f"two of the budgets {', '.join(f'{ms:.4g} ms' for ms in limits)} are the same")
+            return tuple(limits)
+        first, last = Budget(fraction=1.0).resolve(dense_ms), (1 + FRONT_ROOM) * fastest_ms()
+        if last >= first:
+            raise BudgetError(
+                f"there is no front to search: the dense network takes {first:.4g} ms, the fastest candidate is "
+                f"predicted at {last / (1 + FRONT_ROOM):.4g} ms; offer cheaper choices (higher rates, skip)"
+            )
+        return tuple(float(ms) for ms in np.geomspace(first, last, FRONT_LIMITS))

@@ -26,3 +26,24 @@ def pareto_front(frame: pd.DataFrame, maximise: str = "accuracy", minimise: str 
         if gain > best:
             best, at = gain, cost
     return ordered[np.array(keep, dtype=bool)]
+
+
+def hypervolume(
+    frame: pd.DataFrame, reference: tuple[float, float], maximise: str = "accuracy", minimise: str = "latency"
+) -> float:
+    """Area that the rows dominate within a reference point: how far a search for the whole front has got.
+
+    Args:
+        reference: (gain, cost); rows that are not better than it in both count nothing.
+
+    Raises:
+        ValueError: one of the columns holds NaN.
+    """
+    least_gain, most_cost = reference
+    front = pareto_front(frame, maximise, minimise)
+    area, covered = 0.0, least_gain
+    for gain, cost in zip(front[maximise], front[minimise], strict=True):
+        if gain > covered and cost < most_cost:
+            area += (gain - covered) * (most_cost - cost)
+            covered = gain
+    return area

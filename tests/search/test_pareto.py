@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search import pareto_front
+from search import hypervolume, pareto_front
 
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30)
 
@@ -37,3 +37,12 @@ def test_missing_values_are_refused() -> None:
     frame = pd.DataFrame({"accuracy": [1.0, float("nan")], "latency": [1.0, 2.0]})
     with pytest.raises(ValueError, match="NaN"):
         pareto_front(frame)
+
+
+@given(points)
+def test_hypervolume_counts_the_dominated_cells(rows: list[tuple[int, int]]) -> None:
+    frame = pd.DataFrame(rows, columns=["accuracy", "latency"], dtype=float)
+    cells = {
+        (gain, cost) for gain in range(1, 7) for cost in range(5) if any(a >= gain and ms <= cost for a, ms in rows)
+    }
+    assert hypervolume(frame, (0.0, 5.0)) == len(cells)
