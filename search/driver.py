@@ -1,4 +1,4 @@
-"""The search loop in one process."""
+"""The search loop: asks the sampler, has candidates evaluated by the cluster's workers, tells the study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
-from search.errors import EvaluationFailed, SearchFailed, StudyMismatch
+from search.cluster import Cluster, LocalCluster, Outcome
+from search.errors import SearchFailed, StudyMismatch
 from search.history import History, read_history
 from search.objective import reward
 from search.result import SearchResult
@@ -56,6 +57,15 @@ class Evaluation:
     failure: str | None = None
 
 
+@dataclass(frozen=True)
+class _Started:
+    """A trial whose candidate is being evaluated."""
+
+    trial: optuna.Trial
+    candidate: Candidate
+    prediction: PredictedLatency
+
+
 class Search:
     """Searches candidates of high accuracy among those whose predicted latency meets a budget.
 
@@ -69,6 +79,7 @@ class Search:
         trials: number of evaluations.
         seed: of all random decisions; recorded with every trial.
         options: further keyword arguments of the sampler.
+        cluster: where candidates are evaluated; in this process by default.
 
     Raises:
         UnknownSampler: there is no sampler of that name.
@@ -87,6 +98,7 @@ class Search:
         trials: int = 200,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.evaluator = evaluator
         self.latency = latency
@@ -94,6 +106,7 @@ class Search:
         self.storage = storage
         self.trials = trials
         self.seed = seed
+        self.cluster = cluster or LocalCluster()
         self.sampler = make_sampler(
             sampler,
             space,
@@ -116,20 +129,34 @@ class Search:
         """Evaluate until `trials` evaluations are done or no candidate is left.
 
         A study that is there already is continued: finished trials count, and candidates whose evaluation was
-        interrupted are evaluated first. A search that was stopped anywhere finds what it would have found without.
+        interrupted are evaluated first. With one evaluation at a time, a search that was stopped anywhere finds what
+        it would have found without; with several, what is found depends on which of them is finished first.
 
         Raises:
             StudyBusy, StudyCorrupt: the study file cannot be used.
             StudyMismatch: the study has another space, budget, sampler, seed or latency predictor.
             SearchFailed: five evaluations failed in a row.
+            ClusterError: the cluster cannot be used, or got lost.
         """
-        with open_study(self.storage, self.sampler, self.facts) as study:
+        with (
+            open_study(self.storage, self.sampler, self.facts) as study,
+            self.cluster.workers(self.evaluator, self.trials) as workers,
+        ):
             self._check_latencies(study)
             retry_interrupted(study, self.sampler)
+            running: dict[int, _Started] = {}
             failures = 0
             history = self._history(study)
-            while len(history.observations) < self.trials and not self._nothing_left(history):
-                evaluation = self._evaluate_next(study, len(history.observations) + 1)
+            while True:
+                while len(running) < workers.parallel and self._more(history, len(running)):
+                    started = self._ask(study)
+                    running[started.trial.number] = started
+                    workers.submit(started.trial.number, started.candidate)
+                    history = self._history(study)
+                if not running:
+                    return SearchResult.from_study(study, self.budget_ms, exhausted=self._exhausted(history))
+                outcome = workers.next()
+                evaluation = self._tell(study, running.pop(outcome.number), outcome, len(history.observations) + 1)
                 failures = failures + 1 if evaluation.failure else 0
                 if on_trial is not None:
                     on_trial(evaluation)
@@ -138,15 +165,20 @@ class Search:
                         f"{failures} evaluations failed in a row, the last one because {evaluation.failure}"
                     )
                 history = self._history(study)
-            return SearchResult.from_study(study, self.budget_ms, exhausted=self._nothing_left(history))
 
     def _history(self, study: optuna.Study) -> History:
         return read_history(study, self.sampler.encoding)
 
-    def _nothing_left(self, history: History) -> bool:
-        return not history.pending and self.sampler.feasible.exhausted(history.seen)
+    def _more(self, history: History, running: int) -> bool:
+        """Whether another evaluation is to be started: one that was interrupted, or one of a new candidate."""
+        if len(history.observations) + running >= self.trials:
+            return False
+        return len(history.pending) > running or not self._exhausted(history)
 
-    def _evaluate_next(self, study: optuna.Study, done: int) -> Evaluation:
+    def _exhausted(self, history: History) -> bool:
+        return self.sampler.feasible.exhausted(history.seen)
+
+    def _ask(self, study: optuna.Study) -> _Started:
         trial = study.ask(dict(self.sampler.distributions()))
         candidate = self.sampler.suggest(trial)
         prediction = self.latency(candidate)
@@ -155,23 +187,26 @@ class Search:
         trial.set_user_attr("predicted_upper_ms", prediction.upper_ms)
         trial.set_user_attr("seed", self.seed)
         trial.set_constraint("latency", prediction.upper_ms - self.budget_ms)
-        accuracy, failure = self._evaluate(candidate)
-        if failure is None:
-            trial.set_user_attr("accuracy", accuracy)
-            study.tell(trial, reward(accuracy, prediction.upper_ms, self.budget_ms))
-        else:
-            trial.set_user_attr("failure", failure)
-            study.tell(trial, state=TrialState.FAIL)
-            _logger.warning("the evaluation of trial %d failed: %s", trial.number, failure)
-        return Evaluation(trial.number, done, self.trials, candidate, prediction.mean_ms, accuracy, failure)
+        return _Started(trial, candidate, prediction)
 
-    def _evaluate(self, candidate: Candidate) -> tuple[float, str | None]:
-        """Accuracy and None, or NaN and the reason for the failure."""
-        try:
-            accuracy = float(self.evaluator(candidate))
-        except EvaluationFailed as error:
-            return math.nan, str(error)
-        return accuracy, None if math.isfinite(accuracy) else f"the accuracy is {accuracy}"
+    def _tell(self, study: optuna.Study, started: _Started, outcome: Outcome, done: int) -> Evaluation:
+        trial, prediction = started.trial, started.prediction
+        if outcome.failure is None:
+            trial.set_user_attr("accuracy", outcome.accuracy)
+            study.tell(trial, reward(outcome.accuracy, prediction.upper_ms, self.budget_ms))
+        else:
+            trial.set_user_attr("failure", outcome.failure)
+            study.tell(trial, state=TrialState.FAIL)
+            _logger.warning("the evaluation of trial %d failed: %s", trial.number, outcome.failure)
+        return Evaluation(
+            trial.number,
+            done,
+            self.trials,
+            started.candidate,
+            prediction.mean_ms,
+            outcome.accuracy,
+            outcome.failure,
+        )
 
     def _check_latencies(self, study: optuna.Study) -> None:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):

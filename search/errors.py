@@ -61,3 +61,35 @@ class InvalidTournament(SearchError, ValueError):
 
 class NoAlgorithmFits(SearchError):
     """Every pruning algorithm of a tournament lost; the message says why each did."""
+
+
+class ClusterError(SearchError):
+    """Base of what goes wrong with a cluster of machines."""
+
+
+class InvalidCluster(ClusterError, ValueError):
+    """A cluster is not described as one of the known kinds."""
+
+
+class RayNotInstalled(ClusterError):
+    """The cluster is one of Ray, which is not installed."""
+
+
+class ClusterNotFound(ClusterError):
+    """There is no cluster at the address."""
+
+
+class ClusterMismatch(ClusterError):
+    """A node has other versions than the process that searches."""
+
+
+class ClusterLost(ClusterError):
+    """No worker of the cluster is left, and none comes back."""
+
+
+class TooManyWorkers(ClusterError, ValueError):
+    """More evaluations at the same time than there are to be in all."""
+
+
+class DeviceNodeMissing(ClusterError):
+    """No node of the cluster owns the device that latencies are measured on."""

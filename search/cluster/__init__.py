@@ -1,0 +1,45 @@
+"""Where candidates are evaluated and where the device is: in this process, or on a cluster of machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from search.cluster.base import Cluster, Evaluator, Outcome, Workers
+from search.cluster.local import LocalCluster
+from search.errors import InvalidCluster, RayNotInstalled
+
+__all__ = ["Cluster", "Evaluator", "LocalCluster", "Outcome", "Workers", "make_cluster"]
+
+
+def make_cluster(config: Mapping[str, Any], device: str = "local") -> Cluster:
+    """The cluster that `conf/cluster/*.yaml` describes; nothing is started or connected before it is needed.
+
+    Args:
+        config: `driver`, and the arguments of that driver's cluster.
+        device: name of the device that latencies are measured on.
+
+    Raises:
+        InvalidCluster: there is no such driver, or it does not take these arguments.
+        RayNotInstalled: the driver is `ray`, which is not there.
+    """
+    options = {str(key): value for key, value in config.items()}
+    driver = options.pop("driver", None)
+    kinds: dict[str, Callable[[], Callable[..., Cluster]]] = {"local": lambda: LocalCluster, "ray": _ray}
+    if driver not in kinds:
+        raise InvalidCluster(f"there is no driver {driver!r} of a cluster; choose one of {', '.join(kinds)}")
+    try:
+        return kinds[driver]()(device=device, **options)
+    except TypeError as error:
+        raise InvalidCluster(f"cluster={driver} does not take these settings: {error}") from error
+
+
+def _ray() -> Callable[..., Cluster]:
+    try:
+        kind: Callable[..., Cluster] = import_module("search.cluster.ray").RayCluster
+    except ModuleNotFoundError as error:
+        raise RayNotInstalled(
+            f"cluster=ray needs Ray ({error}): pip install 'npas[ray]', here and on every node, or use cluster=local"
+        ) from error
+    return kind
