@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,18 @@ class KernelSpec:
     reads: str = BLOCKED
     writes: str = BLOCKED
     out: tuple[int, int] = (0, 0)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Specs are looked up all the time, so that it is worked out once."""
+        return hash(tuple(getattr(self, one.name) for one in fields(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the hash, which another process works out for itself: text is hashed in a way of its own there."""
+        return {key: value for key, value in vars(self).items() if key != "_hash"}
 
     @cached_property
     def out_size(self) -> tuple[int, int]:

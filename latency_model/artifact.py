@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import lightgbm
-
 from latency_model.errors import PredictorCorrupt, PredictorNotFound
 
 FORMAT = 2
@@ -51,7 +49,7 @@ def load(folder: str | os.PathLike[str], build: Callable[[Mapping[str, Any], Seq
         if facts["format"] != FORMAT:
             raise PredictorCorrupt(f"{index} has format {facts['format']}, this version reads {FORMAT}; fit it again")
         return build(facts, [_read(index.parent / name) for name in facts["models"]])
-    except (ValueError, KeyError, TypeError, OSError, lightgbm.basic.LightGBMError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise PredictorCorrupt(f"{index} cannot be read ({error!r}); fit the predictor again") from error
 
 

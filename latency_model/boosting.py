@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
 
 from latency_model.runner import Floats
+from latency_model.trees import Forest, Tree
 
 FOLDS = 8
 DIVISIONS = 3
@@ -32,11 +32,19 @@ _PARAMETERS = {
 }
 
 
-@dataclass(frozen=True)
 class Boosting:
-    """The mean of one LightGBM model a fold, each fitted without its fold."""
+    """The mean of one LightGBM model a fold, each fitted without its fold.
 
-    models: tuple[lightgbm.Booster, ...]
+    Args:
+        texts: LightGBM's text form of each model.
+
+    Raises:
+        KeyError, ValueError: see `Tree.all_of`.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = tuple(texts)
+        self._forest = Forest([Tree.all_of(text) for text in texts])
 
     @classmethod
     def fit(cls, features: Floats, target: Floats, seed: int) -> tuple[Boosting, Floats]:
@@ -47,42 +55,27 @@ class Boosting:
             into folds, since a single model is further off than the ensemble.
         """
         unseen = np.zeros(len(target))
-        models = []
+        texts = []
         for division in range(DIVISIONS):
             folds = _folds(len(target), seed + division)
             for fold in range(min(FOLDS, len(target))):
                 train, test = folds != fold, folds == fold
                 data = lightgbm.Dataset(features[train], target[train])
                 model = lightgbm.train({**_PARAMETERS, "seed": seed + FOLDS * division + fold}, data, ROUNDS)
-                unseen[test] += _predict(model, features[test]) / DIVISIONS
-                models.append(model)
-        return cls(tuple(models[:FOLDS])), unseen
+                unseen[test] += np.asarray(model.predict(features[test], num_threads=1)) / DIVISIONS
+                texts.append(model.model_to_string())
+        return cls(texts[:FOLDS]), unseen
 
     def predict(self, features: Floats) -> Floats:
         """Predictions [n] for `features` [n, columns]; a row's does not depend on the others."""
-        total = np.zeros(len(features))
-        for model in self.models:
-            total += _predict(model, features)
-        return total / len(self.models)
+        total: Floats = sum(self._forest.predict(features), np.zeros(len(features)))
+        return total / len(self.texts)
 
     def disagreement(self, features: Floats) -> Floats:
         """Standard deviation [n] between the models' predictions for `features` [n, columns]."""
-        result: Floats = np.std([_predict(model, features) for model in self.models], axis=0)
+        result: Floats = np.std(self._forest.predict(features), axis=0)
         return result
-
-    def to_texts(self) -> list[str]:
-        """LightGBM's text form of each model."""
-        return [model.model_to_string() for model in self.models]
-
-    @classmethod
-    def from_texts(cls, texts: Sequence[str]) -> Boosting:
-        """Inverse of `to_texts`."""
-        return cls(tuple(lightgbm.Booster(model_str=text) for text in texts))
 
 
 def _folds(count: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(count) % FOLDS
-
-
-def _predict(model: lightgbm.Booster, features: Floats) -> Floats:
-    return np.asarray(model.predict(features, num_threads=1), dtype=np.float64)

@@ -45,5 +45,8 @@ class Neighbourhood:
         """1 + distance to the nearest measured kernel / typical distance [rows] of `features` [rows, columns]."""
         if not len(features):
             return np.empty(0)
-        nearest: Floats = cdist((features - self.centre) / self.deviation, self.points).min(axis=1)
-        return 1 + nearest / self.typical
+        rows = (features - self.centre) / self.deviation
+        # |a - b|^2 = |a|^2 - 2 ab + |b|^2 is fast, and exact enough to tell which is the nearest, but no more.
+        nearest = np.argmin((self.points**2).sum(axis=1) - 2 * rows @ self.points.T, axis=1)
+        apart: Floats = np.sqrt(((rows - self.points[nearest]) ** 2).sum(axis=1))
+        return 1 + apart / self.typical

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,16 @@ from latency_model.boosting import Boosting
 from latency_model.conformal import conformal_quantile
 from latency_model.device import Device
 from latency_model.errors import InvalidMeasurement, TimesEmulated, TooFewMeasurements, UnknownKernel
-from latency_model.features import Encoder, work
+from latency_model.features import Encoder, schedules, work
 from latency_model.held_out import is_held_out
 from latency_model.neighbourhood import Neighbourhood
 from latency_model.network import NetworkModel, NetworkPrediction
 from latency_model.roofline import Roofline
 from latency_model.runner import Floats
 from latency_model.store import specs_of
+
+Kind = tuple[str, str, int]
+"""Operation, element type and threads."""
 
 COVERAGE = 0.9
 MIN_KERNELS = 20
@@ -64,15 +68,16 @@ class KernelModel:
         Raises:
             UnknownKernel: if a kernel is of a kind that was never measured.
         """
-        kinds = {_kind(spec) for spec in self.measured}
-        for kind in map(_kind, specs):
-            if kind not in kinds:
+        for kind in dict.fromkeys(map(_kind, specs)):
+            if kind not in self._kinds:
+                known = "; ".join(sorted(_in_words(kind) for kind in self._kinds))
                 raise UnknownKernel(
-                    f"no {kind} was ever measured; measured are {'; '.join(sorted(kinds))}. "
+                    f"no {_in_words(kind)} was ever measured; measured are {known}. "
                     "Profile some kernels of that kind and fit again."
                 )
-        features = self.encoder.encode(specs)
-        analytic = self.roofline.us(work(specs, self.encoder.target))
+        chosen = schedules(specs, self.encoder.target)
+        features = self.encoder.encode(specs, chosen)
+        analytic = self.roofline.us(work(chosen))
         modelled = analytic * np.exp(self.boosting.predict(features))
         us = [self.measured.get(spec, time) for spec, time in zip(specs, modelled.tolist(), strict=True)]
         widths = np.array([self.log_widths.get(spec.op, self.log_widths[ANY]) for spec in specs])
@@ -81,7 +86,11 @@ class KernelModel:
     def disagreement(self, specs: Sequence[KernelSpec]) -> Floats:
         """How far the models that were fitted to different parts of the kernels are apart: deviation of the logarithm
         [len(specs)]."""
-        return self.boosting.disagreement(self.encoder.encode(specs))
+        return self.boosting.disagreement(self.encoder.encode(specs, schedules(specs, self.encoder.target)))
+
+    @cached_property
+    def _kinds(self) -> frozenset[Kind]:
+        return frozenset(map(_kind, self.measured))
 
 
 class LatencyPredictor:
@@ -123,10 +132,11 @@ class LatencyPredictor:
             )
         specs, us = _training_rows(table)
         encoder = Encoder.of(specs, device.target)
-        amounts = work(specs, device.target)
+        chosen = schedules(specs, device.target)
+        amounts = work(chosen)
         roofline = Roofline.fit(amounts, us)
         residual = np.log(us / roofline.us(amounts))
-        features = encoder.encode(specs)
+        features = encoder.encode(specs, chosen)
         boosting, unseen = Boosting.fit(features, residual, seed)
         neighbourhood, remoteness = Neighbourhood.of(features)
         widths = _widths(specs, np.abs(unseen - residual) / remoteness)
@@ -224,7 +234,7 @@ class LatencyPredictor:
             "measured": [{**spec.to_dict(), "us": us} for spec, us in kernels.measured.items()],
             "network": {key: artifact.number(value) for key, value in vars(self.network).items()},
         }
-        artifact.save(folder, facts, kernels.boosting.to_texts())
+        artifact.save(folder, facts, kernels.boosting.texts)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LatencyPredictor:
@@ -242,11 +252,12 @@ class LatencyPredictor:
         categories = tuple((str(kind), str(value)) for kind, value in facts["categories"])
         encoder = Encoder(target, categories)
         measured = {KernelSpec.from_dict(row): float(row["us"]) for row in facts["measured"]}
-        neighbourhood, _ = Neighbourhood.of(encoder.encode(list(measured)))
+        specs = list(measured)
+        neighbourhood, _ = Neighbourhood.of(encoder.encode(specs, schedules(specs, target)))
         kernels = KernelModel(
             encoder,
             Roofline(**facts["roofline"]),
-            Boosting.from_texts(texts),
+            Boosting(texts),
             neighbourhood,
             {str(op): float(width) for op, width in facts["log_widths"].items()},
             measured,
@@ -274,8 +285,13 @@ def _widths(specs: Sequence[KernelSpec], scores: Floats) -> dict[str, float]:
     return {**own, ANY: conformal_quantile(scores, COVERAGE)}
 
 
-def _kind(spec: KernelSpec) -> str:
-    return f"{spec.op} in {spec.dtype} on {spec.threads} thread(s)"
+def _kind(spec: KernelSpec) -> Kind:
+    return spec.op, spec.dtype, spec.threads
+
+
+def _in_words(kind: Kind) -> str:
+    op, dtype, threads = kind
+    return f"{op} in {dtype} on {threads} thread(s)"
 
 
 def _training_rows(table: pd.DataFrame) -> tuple[list[KernelSpec], Floats]:

@@ -1,3 +1,6 @@
+import pickle
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -109,3 +112,13 @@ def test_more_zeros_never_cost_more_cycles() -> None:
     sparse = [base.with_sparsity(Sparsity("block_punched(16x1)", rate)) for rate in (2.0, 3.0, 5.0, 10.0)]
     cycles = [schedule(spec, AVX512).cycles for spec in (base, *sparse)]
     assert cycles == sorted(cycles, reverse=True)
+
+
+def test_hash_is_that_of_the_fields_and_is_left_behind_when_a_spec_travels() -> None:
+    """Text hashes differently in another process."""
+    spec = KernelSpec("conv", 8, 8, 4, 4, sparsity=Sparsity("filter", 2.0))
+    assert hash(spec) == hash(replace(spec)) != hash(replace(spec, op="linear"))
+    other = pickle.loads(pickle.dumps(spec))
+    assert other == spec
+    assert "_hash" not in vars(other)
+    assert hash(other) == hash(spec)
