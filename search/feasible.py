@@ -40,9 +40,28 @@ class FeasibleSet:
         self.budget_ms = budget_ms
         self._latency = latency
         self._known: dict[Code, float] = {}
-        self.fastest = self._find_fastest()
-        fastest_ms = self.latency_ms(self.fastest)
-        self.slack_ms = budget_ms - fastest_ms
+        self._smallest = encoding.code(encoding.space.smallest())
+        if not self.admits(self._smallest) and not self.admits(self.fastest):
+            raise InfeasibleBudget(
+                f"the budget is {budget_ms:.4g} ms, but the fastest candidate of this space is predicted at "
+                f"{self.latency_ms(self.fastest):.4g} ms: allow at least that much, or offer cheaper choices "
+                f"(higher rates, skip). The fastest candidate is {encoding.candidate(self.fastest)}"
+            )
+
+    @cached_property
+    def fastest(self) -> Code:
+        """The fastest candidate, as far as improving the smallest one, and if need be random ones, finds it."""
+        rng = np.random.default_rng(0)
+        best = self._descend(self._smallest)
+        if self.admits(best):
+            return best
+        starts = (self._descend(self.encoding.draw(rng)) for _ in range(DESCENTS))
+        return min(best, *starts, key=self.latency_ms)
+
+    @property
+    def slack_ms(self) -> float:
+        """What the budget leaves to the fastest candidate."""
+        return self.budget_ms - self.latency_ms(self.fastest)
 
     @cached_property
     def extra_ms(self) -> tuple[tuple[float, ...], ...]:
@@ -123,21 +142,6 @@ class FeasibleSet:
                 if neighbour not in reached and self.admits(neighbour):
                     reached.add(neighbour)
                     queue.append(neighbour)
-
-    def _find_fastest(self) -> Code:
-        rng = np.random.default_rng(0)
-        best = self._descend(self.encoding.code(self.encoding.space.smallest()))
-        if self.admits(best):
-            return best
-        starts = (self._descend(self.encoding.draw(rng)) for _ in range(DESCENTS))
-        best = min(best, *starts, key=self.latency_ms)
-        if self.admits(best):
-            return best
-        raise InfeasibleBudget(
-            f"the budget is {self.budget_ms:.4g} ms, but the fastest candidate of this space is predicted at "
-            f"{self.latency_ms(best):.4g} ms: allow at least that much, or offer cheaper choices "
-            f"(higher rates, skip). The fastest candidate is {self.encoding.candidate(best)}"
-        )
 
     def _descend(self, code: Code) -> Code:
         """Improve the latency one site at a time until no site helps."""

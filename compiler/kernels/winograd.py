@@ -94,7 +94,8 @@ class Winograd(Family):
                         near = tiles if blocks_shared else min(tiles, -(-pieces // spec.threads) * cols)
                         for group, chunk in _passes(spec, target, vectors, cols, near):
                             groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
-                            products = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
+                            a_tile = float(tile_cycles(vectors, 1, cols, unroll, entries, target.vector))
+                            products = PLANES * groups * a_tile
                             work = outputs + products * filter_blocks / vectors
                             streamed = streaming_cycles(weight_bytes, -(-near // chunk))
                             if group > 1:

@@ -97,3 +97,15 @@ def test_latency_of_a_candidate_is_asked_once(toy: SearchSpace, latency: Functio
     for seed in range(3):
         feasible.draw(np.random.default_rng(seed), ())
     assert set(asked.values()) == {1}
+
+
+def test_where_the_smallest_candidate_fits_nothing_else_is_asked_for(tiny: SearchSpace, latency: Function) -> None:
+    asked: list[Candidate] = []
+
+    def counting(candidate: Candidate) -> float:
+        asked.append(candidate)
+        return latency(candidate)
+
+    feasible = FeasibleSet(Encoding(tiny), counting, 100.0)
+    assert asked == [tiny.smallest()]
+    assert feasible.slack_ms == 100.0 - min(map(counting, [*asked, tiny.decode(feasible.fastest)]))
