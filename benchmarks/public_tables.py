@@ -53,10 +53,14 @@ def nasbench201(path: Path) -> PublicTable:
     codes = table[[f"op{edge}" for edge in range(len(EDGES))]].to_numpy(np.int64)
     connected = np.array([_reaches(row) for row in codes])
     table, codes = table[connected], codes[connected]
+    return PublicTable("NAS-Bench-201", cell_views(codes), _latencies(table))
+
+
+def cell_views(codes: Ints) -> tuple[tuple[Floats, Ints], ...]:
+    """The two views of cells [cells, edges]: see `PublicTable.views`."""
     needed = np.array([_needed(row) for row in codes])
     executed = [_counts(codes, (ZERO, *OPERATORS)), _counts(needed, OPERATORS)]
-    views = tuple((counts, np.arange(counts.shape[1])) for counts in executed)
-    return PublicTable("NAS-Bench-201", views, _latencies(table))
+    return tuple((counts, np.arange(counts.shape[1])) for counts in executed)
 
 
 def fbnet(path: Path) -> PublicTable:
@@ -89,7 +93,7 @@ def evaluate(table: PublicTable, *, samples: Sequence[int] = SAMPLES, seeds: int
 
 
 def _modes(table: PublicTable, others: Sequence[str]) -> list[Mode]:
-    modes = []
+    modes: list[Mode] = []
     for counts, groups in table.views:
         fit = partial(TermSum.fit, counts, groups=groups, strength=FULL_STRENGTH)
         sources = [fit(table.latencies[name].to_numpy(np.float64)) for name in others]

@@ -1,8 +1,9 @@
 """Samplers beside one another on NAS-Bench-201 under latency budgets: python -m benchmarks.search TABLE [--seeds 20]
 
 Every method gets the same filter and the same number of evaluations: what is predicted over the budget is never
-evaluated. Five devices, three budgets (quantiles of the device's latencies), several seeds. A row a run; runs that are
-in the results already are not repeated, so that it can be stopped and gone on with.
+evaluated. The filter knows the table's latencies (exact), or predicts them from those of 100 cells (predicted). Five
+devices, three budgets (quantiles of the device's latencies), several seeds. A row a run; runs that are in the results
+already are not repeated, so that it can be stopped and gone on with.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from rich.progress import track
 
 from benchmarks.command_line import common, parser
 from benchmarks.machine import machine_facts
-from benchmarks.nasbench201 import DEVICES, CellSpace, Table
+from benchmarks.nasbench201 import DEVICES, CellSpace, Floats, Table
+from benchmarks.public_tables import cell_views
 from benchmarks.tables import read_table, write_table
+from latency_model.transfer import choose, network_modes
 from search import make_sampler
 from search.history import History, Observation
 from supernet import Candidate
@@ -30,14 +33,18 @@ from supernet import Candidate
 METHODS = ("npas", "bo_only", "q_only", "evolution", "local_search", "tpe", "knapsack", "random")
 QUANTILES = (0.10, 0.25, 0.50)
 CHECKPOINTS = (25, 50, 100, 150)
+EXACT, PREDICTED = "exact", "predicted"
+FILTERS = (EXACT, PREDICTED)
+SAMPLES = 100
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: what is searched, by whom, and the seed."""
+    """One run: what is searched under which filter, by whom, and the seed."""
 
     device: str
     quantile: float
+    filter: str
     method: str
     seed: int
 
@@ -46,17 +53,19 @@ def run_cell(path: Path, cell: Cell) -> dict[str, object]:
     """Search, and tell how far the best cell found is from the best under the budget, in points.
 
     `regret_N` is that of validation accuracy after N evaluations; `test_regret_N` compares the test accuracy of the
-    cell picked by validation with that of the cell one would pick knowing everything.
+    cell picked by validation with that of the cell one would pick knowing everything. Only cells that meet the budget
+    by the table are picked; `over_N` is how many of the N do not.
     """
     torch.set_num_threads(1)
     table = _table(path)
     latency_ms = table.latency_ms[cell.device]
     budget_ms = float(np.nanquantile(latency_ms, cell.quantile))
     space = CellSpace()
+    told_ms = latency_ms if cell.filter == EXACT else predicted_ms(latency_ms, cell.seed)
     sampler = make_sampler(
         cell.method,
         space,
-        lambda candidate: _at(latency_ms, space, candidate),
+        lambda candidate: _at(told_ms, space, candidate),
         budget_ms,
         seed=cell.seed,
         trials=max(CHECKPOINTS),
@@ -69,10 +78,22 @@ def run_cell(path: Path, cell: Cell) -> dict[str, object]:
     best = np.unravel_index(np.nanargmax(np.where(latency_ms <= budget_ms, table.validation, np.nan)), latency_ms.shape)
     row: dict[str, object] = {**asdict(cell), "budget_ms": budget_ms}
     for count in CHECKPOINTS:
-        pick = max(observations[:count], key=lambda observation: observation.reward).code
+        within = [o for o in observations[:count] if latency_ms[o.code] <= budget_ms]
+        pick = max(within, key=lambda observation: observation.reward).code
         row[f"regret_{count}"] = float(table.validation[best] - table.validation[pick])
         row[f"test_regret_{count}"] = float(table.test[best] - table.test[pick])
+        row[f"over_{count}"] = count - len(within)
     return row
+
+
+def predicted_ms(latency_ms: Floats, seed: int) -> Floats:
+    """Latency of all cells, predicted from the sum of what `SAMPLES` of them take: arrays [5, 5, 5, 5, 5, 5]."""
+    codes = np.array(list(np.ndindex(latency_ms.shape)))
+    modes = [mode for counts, groups in cell_views(codes) for mode in network_modes(counts, groups, [])]
+    flat = latency_ms.ravel()
+    cases = np.random.default_rng(seed).choice(np.flatnonzero(~np.isnan(flat)), SAMPLES, replace=False)
+    choice = choose(modes, cases, flat[cases], seed=seed)
+    return np.asarray(choice.predict(np.arange(len(codes)))).reshape(latency_ms.shape)
 
 
 @lru_cache(maxsize=1)
@@ -80,7 +101,7 @@ def _table(path: Path) -> Table:
     return Table.read(path)
 
 
-def _at(latency_ms: np.ndarray, space: CellSpace, candidate: Candidate) -> float:
+def _at(latency_ms: Floats, space: CellSpace, candidate: Candidate) -> float:
     return float(latency_ms[space.encode(candidate)])
 
 
@@ -89,15 +110,15 @@ def _rows(path: Path) -> list[dict[str, object]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def cells(methods: tuple[str, ...], seeds: int) -> Iterator[Cell]:
+def cells(methods: tuple[str, ...], filters: tuple[str, ...], seeds: int) -> Iterator[Cell]:
     """All runs, seed by seed, so that a part of them is a fair comparison of fewer seeds."""
-    for seed, device, quantile, method in product(range(seeds), DEVICES, QUANTILES, methods):
-        yield Cell(device, quantile, method, seed)
+    for filter_, seed, device, quantile, method in product(filters, range(seeds), DEVICES, QUANTILES, methods):
+        yield Cell(device, quantile, filter_, method, seed)
 
 
 def summary(table: pd.DataFrame, count: int = max(CHECKPOINTS)) -> pd.DataFrame:
-    """Mean validation regret after `count` evaluations: a row a device and budget, a column a method."""
-    means = table.pivot_table(index=["device", "quantile"], columns="method", values=f"regret_{count}")
+    """Mean validation regret after `count` evaluations: a row a filter, device and budget, a column a method."""
+    means = table.pivot_table(index=["filter", "device", "quantile"], columns="method", values=f"regret_{count}")
     return means[[method for method in METHODS if method in means]]
 
 
@@ -105,6 +126,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("table", type=Path, help="NAS-Bench-201 with latencies, as a CSV file")
     made.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    made.add_argument("--filters", nargs="+", choices=FILTERS, default=FILTERS)
     made.add_argument("--seeds", type=int, default=20)
     made.add_argument("--jobs", type=int, default=1, help="processes, one core each")
     arguments = made.parse_args()
@@ -112,7 +134,11 @@ def main() -> None:
     path, names = told.folder / "search.csv", [field.name for field in fields(Cell)]
     rows = _rows(path)
     done = {tuple(row[name] for name in names) for row in rows}
-    left = [cell for cell in cells(tuple(arguments.methods), arguments.seeds) if astuple(cell) not in done]
+    left = [
+        cell
+        for cell in cells(tuple(arguments.methods), tuple(arguments.filters), arguments.seeds)
+        if astuple(cell) not in done
+    ]
     facts = machine_facts()
     with ProcessPoolExecutor(arguments.jobs) as workers:
         runs = [workers.submit(run_cell, arguments.table, cell) for cell in left]

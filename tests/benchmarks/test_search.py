@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.nasbench201 import DEVICES, NODES, OPERATIONS, CellSpace, Table
-from benchmarks.search import CHECKPOINTS, METHODS, Cell, cells, run_cell, summary
+from benchmarks.search import CHECKPOINTS, FILTERS, METHODS, Cell, cells, predicted_ms, run_cell, summary
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +36,30 @@ def test_the_table_is_indexed_by_operations(table: Path) -> None:
 
 @pytest.mark.parametrize("method", ["random", "evolution", "local_search", "q_only"])
 def test_regret_never_grows_and_the_same_seed_repeats_it(table: Path, method: str) -> None:
-    cell = Cell(DEVICES[0], 0.25, method, 3)
+    cell = Cell(DEVICES[0], 0.25, "exact", method, 3)
     row = run_cell(table, cell)
     regrets = [float(str(row[f"regret_{count}"])) for count in CHECKPOINTS]
     assert regrets == sorted(regrets, reverse=True)
     assert regrets[-1] >= 0
+    assert not any(row[f"over_{count}"] for count in CHECKPOINTS)
     assert all(row[f"test_regret_{count}"] == pytest.approx(row[f"regret_{count}"]) for count in CHECKPOINTS)
     assert run_cell(table, cell) == row
 
 
 def test_every_method_gets_every_device_budget_and_seed() -> None:
-    listed = list(cells(METHODS, seeds=2))
-    assert len(set(listed)) == len(listed) == 2 * 5 * 3 * len(METHODS)
+    listed = list(cells(METHODS, FILTERS, seeds=2))
+    assert len(set(listed)) == len(listed) == 2 * 2 * 5 * 3 * len(METHODS)
     rows = pd.DataFrame([{**vars(cell), "regret_150": float(cell.seed)} for cell in listed])
     means = summary(rows)
     assert list(means.columns) == list(METHODS)
     assert (means == 0.5).all(axis=None)
+
+
+def test_predicted_latencies_of_sums_are_close_and_a_filter_by_them_lets_some_over_the_budget(table: Path) -> None:
+    latency_ms = Table.read(table).latency_ms[DEVICES[0]]
+    told_ms = predicted_ms(latency_ms, seed=0)
+    assert np.abs(told_ms / latency_ms - 1).max() < 0.05
+    noise = np.random.default_rng(0).uniform(0.8, 1.25, latency_ms.shape)
+    assert np.abs(predicted_ms(latency_ms * noise, seed=0) / latency_ms - 1).max() < 0.3
+    row = run_cell(table, Cell(DEVICES[0], 0.25, "predicted", "random", 0))
+    assert 0 <= int(str(row["over_150"])) < 30
