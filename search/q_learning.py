@@ -15,12 +15,12 @@ import numpy as np
 
 from search.encoding import Code
 from search.history import Observation
+from search.milestones import OFTEN, milestone
 from supernet import Choice
 
 SLACK_BUCKETS = 5
 LEARNING_RATE = 0.2
 SWEEPS = 5
-BATCH = 5
 RANDOM_SHARE = 0.4
 INITIAL_QUANTILE = 0.25
 TOLERANCE = 1e-9
@@ -158,9 +158,9 @@ class QTable:
 class QLearning:
     """The Q table as a function of the history and a seed.
 
-    From the end of the random phase on, all trajectories so far are replayed after every five observations, in
-    five sweeps of random order. The last table is kept, and continued when the next history begins with the one it
-    was made from; the result is the same as starting over.
+    From the end of the random phase on, all trajectories so far are replayed after every five observations (later less
+    often), in five sweeps of random order. The last table is kept, and continued when the next history begins with the
+    one it was made from; the result is the same as starting over.
     """
 
     def __init__(self, decisions: Decisions, *, seed: int, trials: int) -> None:
@@ -178,13 +178,13 @@ class QLearning:
         return round(0.9 - 0.1 * min(8, passed), 1)
 
     def table(self, observations: Sequence[Observation]) -> QTable:
-        """The table after the last full batch of five; empty within the random phase."""
-        replayable = tuple(observations[: len(observations) // BATCH * BATCH])
+        """The table after the last replay; empty within the random phase."""
+        replayable = tuple(observations[: milestone(len(observations), OFTEN)])
         if replayable[: len(self._replayed)] != self._replayed:
             self._forget()
-        first = -(-self.random_phase // BATCH) * BATCH
-        for end in range(max(first, len(self._replayed) + BATCH), len(replayable) + 1, BATCH):
-            self._replay(replayable[:end])
+        for end in range(max(self.random_phase, len(self._replayed) + 1), len(replayable) + 1):
+            if milestone(end, OFTEN) == end:
+                self._replay(replayable[:end])
         return self._table
 
     def _forget(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,12 @@ from scipy.stats import norm, rankdata, skew
 from search.encoding import Code
 from search.history import History, Observation
 from search.kernel import CandidateKernel, Features
+from search.milestones import RARELY, milestone
 from supernet import ChoiceSpace
 
 FIT_ITERATIONS = 25
+MOST = 500
+MOST_FITTED = 250
 LEAST_NOISE = 1e-4
 SPREAD = 1e-9
 
@@ -33,8 +37,9 @@ SPREAD = 1e-9
 class Surrogate:
     """Gaussian process with the kernel of `search.kernel`.
 
-    Hyper-parameters maximise the marginal likelihood (with weak priors) of the first `fitted_observations` of the
-    history, and start from the same values every time. Everything is a function of the history.
+    It is conditioned on at most 500 evaluations (see `telling`), so that a proposal late in a long search costs no more
+    than one in the middle. Hyper-parameters maximise the marginal likelihood (with weak priors) of 250 of the first
+    `fitted_observations`, and start from the same values every time. Everything is a function of the history.
     """
 
     def __init__(self, space: ChoiceSpace) -> None:
@@ -49,9 +54,10 @@ class Surrogate:
         evaluated counts as if it had returned its posterior mean (the kriging believer of Ginsbourger et al. 2010), so
         that parallel proposals differ.
         """
-        observed = [observation.code for observation in history.evaluated]
+        observations = telling(history.evaluated, MOST)
+        observed = [observation.code for observation in observations]
         codes = [*observed, *history.pending, *pool]
-        targets = torch.from_numpy(normalised([observation.reward for observation in history.evaluated]))
+        targets = torch.from_numpy(normalised([observation.reward for observation in observations]))
         admitted = {observation.code for observation in history.observations}.union(history.pending)
         rivals = [index for index, code in enumerate(codes[: len(observed) + len(history.pending)]) if code in admitted]
         with one_thread():
@@ -76,7 +82,7 @@ class Surrogate:
         )
 
     def _fit(self, observations: tuple[Observation, ...]) -> dict[str, Any]:
-        used = observations[: fitted_observations(len(observations))]
+        used = telling(observations[: fitted_observations(len(observations))], MOST_FITTED)
         if used != self._fitted:
             targets = torch.from_numpy(normalised([observation.reward for observation in used]))
             codes = [observation.code for observation in used]
@@ -89,9 +95,19 @@ class Surrogate:
 
 
 def fitted_observations(count: int) -> int:
-    """How many of `count` observations hyper-parameters are fitted to: a new fit every 5, later every 10 and 20."""
-    step = 5 if count < 50 else 10 if count < 100 else 20
-    return max(min(count, 5), count // step * step)
+    """How many of `count` observations hyper-parameters are fitted to: a new fit every 5, later less often."""
+    return max(min(count, 5), milestone(count, RARELY))
+
+
+def telling(observations: tuple[Observation, ...], most: int) -> tuple[Observation, ...]:
+    """At most so many of them, in order: the best, then the latest, half of the number each."""
+    if len(observations) <= most:
+        return observations
+    ranked = sorted(range(len(observations)), key=lambda index: -observations[index].reward)
+    kept = set(ranked[: most // 2])
+    latest = (index for index in reversed(range(len(observations))) if index not in kept)
+    kept.update(islice(latest, most - len(kept)))
+    return tuple(observations[index] for index in sorted(kept))
 
 
 def normalised(rewards: Sequence[float]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from search.encoding import Code, Encoding
 from search.history import History, Observation
-from search.surrogate import Surrogate, fitted_observations, normalised, one_thread
+from search.surrogate import Surrogate, fitted_observations, normalised, one_thread, telling
 from supernet import Candidate, SearchSpace
 
 Function = Callable[[Candidate], float]
@@ -125,8 +125,20 @@ def test_outliers_count_by_rank() -> None:
 
 
 def test_fits_become_rarer_as_the_history_grows() -> None:
-    counts = (1, 4, 5, 9, 10, 49, 50, 59, 60, 99, 100, 119, 120)
-    assert [fitted_observations(count) for count in counts] == [1, 4, 5, 5, 10, 45, 50, 50, 60, 90, 100, 100, 120]
+    counts = (1, 4, 5, 9, 10, 49, 50, 59, 60, 99, 100, 119, 120, 2099)
+    assert [fitted_observations(count) for count in counts] == [1, 4, 5, 5, 10, 45, 50, 50, 60, 90, 100, 100, 120, 2000]
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(2, 30))
+def test_the_best_and_the_latest_are_kept_in_order(rewards: list[int], most: int) -> None:
+    observations = tuple(Observation((index,), float(reward)) for index, reward in enumerate(rewards))
+    kept = telling(observations, most)
+    assert len(kept) == min(most, len(observations))
+    assert list(kept) == [observation for observation in observations if observation in kept]
+    dropped = [observation for observation in observations if observation not in kept]
+    best = sorted(kept, key=lambda observation: -observation.reward)[: most // 2]
+    assert all(bad.reward <= good.reward for bad in dropped for good in best)
+    assert all(early.code < late.code for early in dropped for late in kept if late not in best)
 
 
 def test_number_of_threads_is_given_back() -> None:
