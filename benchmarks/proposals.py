@@ -1,7 +1,7 @@
 """How long samplers take for a proposal, as the history grows: python -m benchmarks.proposals [--quick]
 
-The space is `tiny`; evaluations are drawn under the budget, and their rewards are made up. CPU time of one thread: of the
-first proposal, for which a resumed search learns everything anew, and of the ten after it, each with one more
+The space is `tiny`; evaluations are drawn under the budget, and their rewards are made up. CPU time of one thread: of
+the first proposal, for which a resumed search learns everything anew, and of the ten after it, each with one more
 evaluation.
 """
 
