@@ -15,6 +15,7 @@ from latency_model.runners.local import LocalRunner
 from scripts.errors import InvalidSetting
 from scripts.user_model import load_model, load_weights
 from search import Bracket, Budget, Entrant
+from search.cluster import Cluster, make_cluster
 from supernet import ModelSpace, OwnModel, OwnRecipe, SearchSpace, SuperNet, SupernetRecipe, make_space
 from training import Dataset, Recipe, load_dataset
 
@@ -25,6 +26,7 @@ ELSEWHERE = ("profile", "predictor")
 def check(config: DictConfig, command: str) -> None:
     """Raise the named error of the first thing that cannot work for `command`, before anything is written."""
     budget(config)
+    cluster(config).check(config.search.trials)
     finetune_recipe(config)
     supernet_recipe(config)
     for key, least in (("threads", 1), ("search.trials", 1), ("winners.at_least", 1), ("winners.pareto", 1)):
@@ -90,6 +92,11 @@ def _staged(config: DictConfig, data: Dataset) -> SearchSpace:
 def device(config: DictConfig) -> Device:
     """The device that latencies are measured on."""
     return Device.from_config(mapping(config.device))
+
+
+def cluster(config: DictConfig) -> Cluster:
+    """The machines that candidates are evaluated on and latencies are measured on."""
+    return make_cluster(mapping(config.cluster), config.device.name)
 
 
 def budget(config: DictConfig) -> Budget:

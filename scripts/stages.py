@@ -51,7 +51,7 @@ STAGES = (
     Stage(
         name="search",
         about="search operators, schemes and rates of all sites under the latency budget",
-        reads=("budget", "search", "cluster", "seed"),
+        reads=("budget", "search", "seed"),
         after=("predictor", "supernet"),
         outputs=("study.db", "dense.json"),
         run=_in("scripts.search"),

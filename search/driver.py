@@ -18,7 +18,8 @@ from search.history import History, read_history
 from search.objective import reward
 from search.result import SearchResult
 from search.samplers import make_sampler
-from search.study import open_study, retry_interrupted
+from search.storage import masked
+from search.study import STUDY_NAME, open_study, retry_interrupted
 from supernet import Candidate, ChoiceSpace
 
 FORMAT = 1
@@ -80,6 +81,7 @@ class Search:
         seed: of all random decisions; recorded with every trial.
         options: further keyword arguments of the sampler.
         cluster: where candidates are evaluated; in this process by default.
+        study: name of the study, in a database that holds several.
 
     Raises:
         UnknownSampler: there is no sampler of that name.
@@ -99,6 +101,7 @@ class Search:
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
         cluster: Cluster | None = None,
+        study: str = STUDY_NAME,
     ) -> None:
         self.evaluator = evaluator
         self.latency = latency
@@ -107,6 +110,7 @@ class Search:
         self.trials = trials
         self.seed = seed
         self.cluster = cluster or LocalCluster()
+        self.study = study
         self.sampler = make_sampler(
             sampler,
             space,
@@ -136,10 +140,11 @@ class Search:
             StudyBusy, StudyCorrupt: the study file cannot be used.
             StudyMismatch: the study has another space, budget, sampler, seed or latency predictor.
             SearchFailed: five evaluations failed in a row.
+            StorageUnreachable: the database cannot be reached, or was away for longer than the search waits.
             ClusterError: the cluster cannot be used, or got lost.
         """
         with (
-            open_study(self.storage, self.sampler, self.facts) as study,
+            open_study(self.storage, self.sampler, self.facts, name=self.study) as study,
             self.cluster.workers(self.evaluator, self.trials) as workers,
         ):
             self._check_latencies(study)
@@ -214,6 +219,6 @@ class Search:
             then = trial.user_attrs["predicted_ms"]
             if not math.isclose(now, then, rel_tol=1e-6):
                 raise StudyMismatch(
-                    f"trial {trial.number} of the study in {self.storage} was predicted at {then:.6g} ms and is at "
-                    f"{now:.6g} ms now: the latency predictor is another one; use another file for this search"
+                    f"trial {trial.number} of the study in {masked(self.storage)} was predicted at {then:.6g} ms and "
+                    f"is at {now:.6g} ms now: the latency predictor is another one; use another place for this search"
                 )

@@ -93,3 +93,7 @@ class TooManyWorkers(ClusterError, ValueError):
 
 class DeviceNodeMissing(ClusterError):
     """No node of the cluster owns the device that latencies are measured on."""
+
+
+class StorageUnreachable(SearchError):
+    """The database that a study lies in cannot be reached, or has been away for too long."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from compiler import compile_model
+from compiler import Target, Timing, compile_model
 from latency_model import Device, LatencyPredictor, NetworkPrediction
 from search.budget import Budget
+from search.cluster import Cluster, make_cluster
 from search.driver import Evaluation, Search
 from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
@@ -41,7 +43,8 @@ def run_search(
     Args:
         config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
             `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
-            `options`). Pictures are augmented as `training.supernet` says, if it is there.
+            `options`). Pictures are augmented as `training.supernet` says, if it is there. Without `cluster` all runs
+            in this process.
         on_trial: called after every evaluation.
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
@@ -49,9 +52,12 @@ def run_search(
         BudgetError, InfeasibleBudget: the budget is not understood, or no candidate meets it.
         StudyBusy, StudyCorrupt, StudyMismatch: `study.db` cannot be continued.
         CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
+        ClusterError: the cluster cannot be used.
     """
     run_dir, settings = Path(config["run_dir"]), config["search"]
     budget = Budget.parse(config["budget"])
+    cluster = make_cluster(config.get("cluster", {"driver": "local"}), config["device"]["name"])
+    cluster.check(settings["trials"])
     data = config["data"]
     dataset = load_dataset(data["name"], data["root"], validation=data["validation"])
     if supernet is None:
@@ -60,9 +66,9 @@ def run_search(
         supernet.eval()
     space = supernet.space
     predictor = LatencyPredictor.load(run_dir / "predictor")
-    budget_ms = budget.resolve(_dense_ms(supernet, dataset.input_shape, config["device"], run_dir / DENSE))
+    budget_ms = budget.resolve(_dense_ms(supernet, dataset.input_shape, config["device"], cluster, run_dir / DENSE))
 
-    target = Device.from_config(config["device"]).target
+    target = cluster.on_device(_target, config["device"])
 
     @cache
     def latency(candidate: Candidate) -> NetworkPrediction:
@@ -86,6 +92,7 @@ def run_search(
         trials=settings["trials"],
         seed=config["seed"],
         options=settings.get("options"),
+        cluster=cluster,
     )
     return search.run(on_trial)
 
@@ -110,15 +117,26 @@ def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budge
         FeasibleSet(Encoding(space), latency, budget_ms)
 
 
+def _target(device: Mapping[str, Any]) -> Target:
+    return Device.from_config(device).target
+
+
 def _dense_ms(
-    supernet: SuperNet | OwnModel, input_shape: tuple[int, ...], device: Mapping[str, Any], file: Path
+    supernet: SuperNet | OwnModel,
+    input_shape: tuple[int, ...],
+    device: Mapping[str, Any],
+    cluster: Cluster,
+    file: Path,
 ) -> float:
     """Measured latency of the dense network in milliseconds, kept in `file`."""
     if not file.exists():
         network = supernet.extract(supernet.space.largest()).eval()
-        compiled = compile_model(network, torch.zeros(1, *input_shape), device=Device.from_config(device).target)
-        timing = compiled.time(_SECONDS)
+        timing = cluster.on_device(_time, network, input_shape, device)
         written = file.with_name(file.name + ".part")
         written.write_text(json.dumps({"measured_ms": timing.median_ms, "spread": timing.spread, "runs": timing.runs}))
         os.replace(written, file)
     return float(json.loads(file.read_text())["measured_ms"])
+
+
+def _time(network: nn.Module, input_shape: tuple[int, ...], device: Mapping[str, Any]) -> Timing:
+    return compile_model(network, torch.zeros(1, *input_shape), device=_target(device)).time(_SECONDS)

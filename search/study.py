@@ -10,49 +10,64 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.errors import StudyBusy, StudyCorrupt, StudyMismatch
 from search.history import RETRY_OF, code_of
 from search.samplers.base import CandidateSampler
+from search.storage import PatientStorage, held, masked, open_database
 
 STUDY_NAME = "npas"
 FACTS = "npas:search"
 
 
 @contextmanager
-def open_study(storage: str | Path, sampler: CandidateSampler, facts: Mapping[str, Any]) -> Iterator[optuna.Study]:
+def open_study(
+    storage: str | Path, sampler: CandidateSampler, facts: Mapping[str, Any], *, name: str = STUDY_NAME
+) -> Iterator[optuna.Study]:
     """The study in `storage`, created if it is not there; held by this process while the context is open.
 
     Args:
         storage: path of an SQLite file, or a database URL that Optuna understands.
         facts: what makes the search this one, as plain values; a study with others is refused.
+        name: of the study, in a database that holds several.
 
     Raises:
-        StudyBusy: another live process holds the SQLite file.
+        StudyBusy: another live process holds the SQLite file, or the study in a PostgreSQL database.
         StudyCorrupt: the file is damaged, or is something else.
         StudyMismatch: the study was made by another search.
+        StorageUnreachable: the database cannot be reached, or was away for longer than the search waits.
     """
     with ExitStack() as stack:
-        if "://" not in str(storage):
+        if "://" in str(storage):
+            opened = open_database(str(storage))
+            stack.callback(opened.engine.dispose)
+            stack.enter_context(held(opened, name))
+            study = _study(PatientStorage(optuna.storages.get_storage(opened), masked(storage)), sampler, name)
+        else:
             path = Path(storage)
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(path))
             _check_file(path)
-        try:
-            opened = database(storage)
-            stack.callback(opened.engine.dispose)
-            study = optuna.create_study(
-                storage=opened, study_name=STUDY_NAME, sampler=sampler, direction="maximize", load_if_exists=True
-            )
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
-            raise StudyCorrupt(
-                f"the study in {storage} cannot be opened ({error}): move it away to start a new search, or restore it"
-            ) from error
+            try:
+                opened = database(storage)
+                stack.callback(opened.engine.dispose)
+                study = _study(opened, sampler, name)
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+                raise StudyCorrupt(
+                    f"the study in {storage} cannot be opened ({error}): move it away to start a new search, or "
+                    "restore it"
+                ) from error
         _check_facts(study, storage, facts)
         yield study
+
+
+def _study(storage: BaseStorage, sampler: CandidateSampler, name: str) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage, study_name=name, sampler=sampler, direction="maximize", load_if_exists=True
+    )
 
 
 def retry_interrupted(study: optuna.Study, sampler: CandidateSampler) -> None:
@@ -69,9 +84,7 @@ def retry_interrupted(study: optuna.Study, sampler: CandidateSampler) -> None:
 
 
 def database(storage: str | Path) -> RDBStorage:
-    """Where studies lie. A file is in SQLite's write-ahead mode: safe, and no commit waits for the disk."""
-    if "://" in str(storage):
-        return RDBStorage(str(storage))
+    """A file for studies, in SQLite's write-ahead mode: safe, and no commit waits for the disk."""
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(storage, timeout=60, check_same_thread=False)
@@ -117,6 +130,6 @@ def _check_facts(study: optuna.Study, storage: str | Path, facts: Mapping[str, A
     if differing:
         what = ", ".join(f"{key} is {found.get(key)!r} there and {facts.get(key)!r} here" for key in differing)
         raise StudyMismatch(
-            f"the study in {storage} belongs to another search: {what}. Use another file for this search, or repeat "
-            "the settings of that one to continue it"
+            f"the study in {masked(storage)} belongs to another search: {what}. Use another place for this search, "
+            "or repeat the settings of that one to continue it"
         )
