@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import os
+import random
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +26,7 @@ from search.errors import EvaluationFailed, InfeasibleBudget, NothingFound, Sear
 from supernet import Candidate, SearchSpace
 
 Function = Callable[[Candidate], float]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -101,42 +109,90 @@ def test_resumed_search_equals_an_uninterrupted_one(make: Make, accuracy: Functi
     assert calls == 12 + 3
 
 
-CHILD = """
-import itertools, runpy, sys, time
+NURSERY = """
+import os, runpy, sys, time
 from pathlib import Path
+import torch
 from search import Search
 
+torch.set_num_threads(1)
 shared, driver = (runpy.run_path(str(Path(sys.argv[1]) / name)) for name in ("conftest.py", "test_driver.py"))
 toy, latency, accuracy = (shared[name].__wrapped__() for name in ("toy", "latency", "accuracy"))
-numbers = itertools.count(1)
+interval = driver["Interval"]
 
 def evaluator(candidate):
-    print("evaluating", next(numbers), flush=True)
-    time.sleep(0.2)
+    with open(sys.argv[2] + ".evaluated", "a") as file:
+        file.write(candidate.to_json() + chr(10))
+    time.sleep(0.02)
     return accuracy(candidate)
 
-interval = driver["Interval"]
-Search(
-    toy, evaluator, lambda c: interval(latency(c)), 1.5, sys.argv[2], trials=12, options={"startup": 6}
-).run()
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        settings = {"trials": 30, "options": {"startup": 20}}
+        Search(toy, evaluator, lambda c: interval(latency(c)), 1.5, sys.argv[2], **settings).run()
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def test_killed_search_is_continued_as_if_nothing_had_happened(make: Make, tmp_path: Path) -> None:
-    """SIGKILL in the middle of an evaluation, twice."""
-    whole = make("whole.db").run()
-    for kill_at in (5, 4):
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, Path(__file__).parent, tmp_path / "killed.db"],
-            stdout=subprocess.PIPE,
-            text=True,
+def test_a_search_killed_at_ten_random_moments_ends_as_if_nothing_had_happened(make: Make, tmp_path: Path) -> None:
+    """SIGKILL, wherever it hits; processes are forked from one that has imported everything already."""
+    whole = make("whole.db", trials=30, options={"startup": 20}).run()
+    rng = random.Random(0)
+    storage = tmp_path / "killed.db"
+    nursery = subprocess.Popen(
+        [sys.executable, "-c", NURSERY, Path(__file__).parent, storage],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    kept: list[tuple[int, str]] = []
+    statuses = []
+    while 0 not in statuses:
+        print("start", file=nursery.stdin, flush=True)
+        process = int(nursery.stdout.readline())
+        if len(statuses) < 10:
+            _wait_until_begun(storage, len(kept) + 1)
+            time.sleep(0.15 * rng.random())
+            os.kill(process, signal.SIGKILL)
+        statuses.append(int(nursery.stdout.readline()))
+        finished = _finished(storage)
+        assert finished[: len(kept)] == kept
+        kept = finished
+    nursery.stdin.close()
+    assert nursery.wait() == 0
+    assert statuses == [-signal.SIGKILL] * 10 + [0]
+    _same(make("killed.db", trials=30, options={"startup": 20}).run(), whole)
+    evaluated = Counter((tmp_path / "killed.db.evaluated").read_text().split(chr(10))[:-1])
+    assert set(evaluated) == set(whole.trials["candidate"])
+    assert sum(evaluated.values()) <= 30 + 10
+
+
+def _wait_until_begun(storage: Path, trials: int) -> None:
+    """Until so many trials were started."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as read:
+            if read.execute("SELECT count(*) FROM trials").fetchone()[0] >= trials:
+                return
+        time.sleep(0.005)
+    raise AssertionError(f"no trial {trials} in a minute")
+
+
+def _finished(storage: Path) -> list[tuple[int, str]]:
+    """Finished evaluations: number and candidate."""
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as read:
+        rows = read.execute(
+            "SELECT number, value_json FROM trials JOIN trial_user_attributes USING (trial_id) "
+            "WHERE state = 'COMPLETE' AND key = 'candidate' ORDER BY number"
         )
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line == f"evaluating {kill_at}\n":
-                child.kill()
-        assert child.wait() == -signal.SIGKILL
-    _same(make("killed.db").run(), whole)
+        return [(number, json.loads(text)) for number, text in rows]
+    return []
 
 
 def test_finished_search_is_not_repeated_and_can_be_extended(make: Make, accuracy: Function) -> None:
