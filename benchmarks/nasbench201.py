@@ -27,19 +27,19 @@ _CHOICES = tuple(Choice(operation) for operation in OPERATIONS)
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Edge:
+    """A site."""
+
+    name: str
+
+
 class CellSpace(ChoiceSpace):
     """Six sites of five choices each, and the graph that they form."""
 
-    @property
-    def title(self) -> str:
-        return "NAS-Bench-201"
-
-    @property
-    def site_names(self) -> tuple[str, ...]:
-        return tuple(f"{start}>{end}" for start, end in NODES)
-
-    def choices(self, site: int) -> tuple[Choice, ...]:
-        return _CHOICES
+    name = "NAS-Bench-201"
+    sites = tuple(Edge(f"{start}>{end}") for start, end in NODES)
+    _choices = (_CHOICES,) * len(NODES)
 
     def largest(self) -> Candidate:
         return Candidate((Choice("conv3x3"),) * len(NODES))
@@ -57,7 +57,7 @@ class CellSpace(ChoiceSpace):
         return tuple((i, j) for i, (_, end) in numbered for j, (start, _) in numbered if end == start)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.title, "operations": list(OPERATIONS), "nodes": [list(pair) for pair in NODES]}
+        return {"name": self.name, "operations": list(OPERATIONS), "nodes": [list(pair) for pair in NODES]}
 
     def why_illegal(self, site: int, choice: Choice) -> str:
         return f"the operations are {', '.join(OPERATIONS)}"

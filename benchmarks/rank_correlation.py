@@ -27,7 +27,7 @@ from benchmarks.tables import RESULTS, write_table
 from pruning import make_algorithm
 from scripts import inputs
 from scripts import supernet as supernet_stage
-from supernet import Candidate, ChoiceSpace, OwnModel, SuperNet, fast_evaluate
+from supernet import Candidate, ChoiceSpace, EvaluationRecipe, OwnModel, SuperNet, fast_evaluate
 from training import Dataset, Recipe, evaluate, fit, recalibrate_as_trained
 
 STEPS = (0, 10, 30, 100)
@@ -134,9 +134,8 @@ def main() -> None:
         for k in arguments.steps:
             if f"fast_{k}" not in row:
                 start = time.perf_counter()
-                metrics = fast_evaluate(
-                    shared, candidate, data, augment=augment, pictures=arguments.pictures, steps=k, seed=config.seed
-                )
+                cost = EvaluationRecipe(augment=augment, pictures=arguments.pictures, steps=k)
+                metrics = fast_evaluate(shared, candidate, data, cost, seed=config.seed)
                 row |= {f"fast_{k}": metrics.accuracy, f"seconds_{k}": time.perf_counter() - start}
         if row.get("epochs") != epochs:
             unfinished = arguments.run_dir / f"rank_correlation.{number}.unfinished.safetensors"

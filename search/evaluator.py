@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import nn
 
 from search.errors import EvaluationFailed
-from supernet import Candidate, fast_evaluate
+from supernet import Candidate, EvaluationRecipe, fast_evaluate
 from supernet.extraction import Shared
 from training import Dataset
 
@@ -24,31 +24,19 @@ class SupernetEvaluator:
         self,
         supernet: Shared[nn.Module],
         dataset: Dataset,
+        recipe: EvaluationRecipe | None = None,
         *,
-        recalibration_batches: int = 16,
-        augment: str = "none",
-        pictures: int | None = None,
-        steps: int = 0,
         seed: int = 0,
     ) -> None:
+        self.recipe = recipe or EvaluationRecipe()
         self.supernet = supernet
+        pictures = self.recipe.pictures
         self.dataset = dataset if pictures is None else replace(dataset, validation=dataset.validation.subset(pictures))
-        self.recalibration_batches = recalibration_batches
-        self.augment = augment
-        self.steps = steps
         self.seed = seed
 
     def __call__(self, candidate: Candidate) -> float:
         """Raises EvaluationFailed if the loss is not finite."""
-        metrics = fast_evaluate(
-            self.supernet,
-            candidate,
-            self.dataset,
-            recalibration_batches=self.recalibration_batches,
-            augment=self.augment,
-            steps=self.steps,
-            seed=self.seed,
-        )
+        metrics = fast_evaluate(self.supernet, candidate, self.dataset, self.recipe, seed=self.seed)
         if not math.isfinite(metrics.loss):
             raise EvaluationFailed(f"the loss is {metrics.loss}")
         return metrics.accuracy

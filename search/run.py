@@ -22,7 +22,7 @@ from search.evaluator import SupernetEvaluator
 from search.feasible import FeasibleSet
 from search.lowering import kernel_specs
 from search.result import SearchResult
-from supernet import Candidate, OwnModel, SuperNet, SupernetRecipe, make_space
+from supernet import Candidate, EvaluationRecipe, OwnModel, SuperNet, SupernetRecipe, make_space
 from training import load_checkpoint, load_dataset
 
 DENSE = "dense.json"
@@ -79,10 +79,12 @@ def run_search(
         SupernetEvaluator(
             supernet,
             dataset,
-            recalibration_batches=settings["recalibration_batches"],
-            augment=SupernetRecipe(**config.get("training", {}).get("supernet", {})).augment,
-            pictures=settings.get("pictures"),
-            steps=settings.get("steps", 0),
+            EvaluationRecipe(
+                recalibration_batches=settings["recalibration_batches"],
+                augment=SupernetRecipe(**config.get("training", {}).get("supernet", {})).augment,
+                pictures=settings.get("pictures"),
+                steps=settings.get("steps", 0),
+            ),
             seed=config["seed"],
         ),
         latency,

@@ -4,7 +4,7 @@ from supernet.candidate import Candidate, Choice
 from supernet.choice_space import ChoiceSpace
 from supernet.configuration import make_space
 from supernet.errors import SupernetCollapsed, SupernetError
-from supernet.evaluation import fast_evaluate
+from supernet.evaluation import EvaluationRecipe, fast_evaluate
 from supernet.extraction import extract
 from supernet.hardening import harden
 from supernet.layer import Layer
@@ -24,6 +24,7 @@ __all__ = [
     "Candidate",
     "Choice",
     "ChoiceSpace",
+    "EvaluationRecipe",
     "Layer",
     "ModelSpace",
     "Network",

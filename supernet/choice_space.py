@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +17,33 @@ from supernet.candidate import Candidate, Choice
 from supernet.errors import InvalidCandidate
 
 
+class Named(Protocol):
+    """A site, as far as all spaces agree what that is."""
+
+    @property
+    def name(self) -> str: ...
+
+
 class ChoiceSpace(ABC):
     """Candidates are one choice a site; what is illegal is in no list, so that it cannot be expressed."""
 
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """The space's name, for messages."""
+    name: str
+    """For messages."""
+    sites: Sequence[Named]
 
     @property
     @abstractmethod
+    def _choices(self) -> tuple[tuple[Choice, ...], ...]:
+        """The legal choices of each site: canonical, without two that keep the same groups, in a fixed order."""
+
+    @property
     def site_names(self) -> tuple[str, ...]:
         """A name for each site, in order."""
+        return tuple(site.name for site in self.sites)
 
-    @abstractmethod
     def choices(self, site: int) -> tuple[Choice, ...]:
         """The legal choices of a site: canonical, without two that keep the same groups, in a fixed order."""
+        return self._choices[site]
 
     @abstractmethod
     def largest(self) -> Candidate:
@@ -61,11 +72,7 @@ class ChoiceSpace(ABC):
 
     @cached_property
     def _positions(self) -> tuple[dict[Choice, int], ...]:
-        return tuple({choice: i for i, choice in enumerate(self.choices(site))} for site in range(len(self.site_names)))
-
-    @cached_property
-    def _choices(self) -> tuple[tuple[Choice, ...], ...]:
-        return tuple(self.choices(site) for site in range(len(self.site_names)))
+        return tuple({choice: i for i, choice in enumerate(choices)} for choices in self._choices)
 
     @cached_property
     def _radices(self) -> NDArray[np.int64]:
@@ -90,9 +97,7 @@ class ChoiceSpace(ABC):
         code = list(self.encode(candidate))
         movable = np.flatnonzero(self._radices > 1)
         if not 1 <= sites <= len(movable):
-            raise ValueError(
-                f"between 1 and {len(movable)} sites of space {self.title!r} can change, asked for {sites}"
-            )
+            raise ValueError(f"between 1 and {len(movable)} sites of space {self.name!r} can change, asked for {sites}")
         for site in rng.choice(movable, size=sites, replace=False):
             step = int(rng.integers(1, self._radices[site]))
             code[site] = (code[site] + step) % int(self._radices[site])
@@ -127,7 +132,7 @@ class ChoiceSpace(ABC):
             InvalidCandidate: wrong length, or an index that the site does not have.
         """
         if len(code) != len(self._choices):
-            raise InvalidCandidate(f"space {self.title!r} has {len(self._choices)} sites, found {len(code)} indices")
+            raise InvalidCandidate(f"space {self.name!r} has {len(self._choices)} sites, found {len(code)} indices")
         try:
             return Candidate(tuple([choices[i] for choices, i in zip(self._choices, code, strict=True)]))
         except IndexError:
@@ -138,7 +143,7 @@ class ChoiceSpace(ABC):
         names = self.site_names
         if len(candidate.choices) != len(names):
             raise InvalidCandidate(
-                f"space {self.title!r} has {len(names)} sites, the candidate {len(candidate.choices)} choices"
+                f"space {self.name!r} has {len(names)} sites, the candidate {len(candidate.choices)} choices"
             )
         for site, (choice, legal) in enumerate(zip(candidate.choices, self._positions, strict=True)):
             if choice not in legal:

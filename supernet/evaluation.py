@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -12,31 +14,18 @@ from torch import Generator, Tensor, nn
 
 from supernet.candidate import Candidate
 from supernet.extraction import Shared, extract
+from supernet.network import Network
 from training import Dataset, Metrics, Split, batches, evaluate, recalibrate_batch_norm
-from training.modules import preserved_modes
+from training.modules import channels_last, preserved_modes
 
 MOMENTUM = 0.9
 EVALUATED = 16
 """Pictures that are evaluated at a time: what an expanded layer gives for them still lies in the cache."""
 
 
-def fast_evaluate(
-    supernet: Shared[nn.Module],
-    candidate: Candidate,
-    dataset: Dataset,
-    *,
-    recalibration_batches: int = 16,
-    batch_size: int = 64,
-    augment: str = "none",
-    pictures: int | None = None,
-    steps: int = 0,
-    lr: float = 0.01,
-    seed: int = 0,
-) -> Metrics:
-    """Metrics on the validation split: extract, train for a few steps if asked to, recalibrate batch norm, evaluate.
-
-    Only the candidate's own weights are copied. The supernet and torch's global random state are left as they were;
-    equal arguments give equal metrics.
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """How a candidate is judged with the shared weights.
 
     Args:
         recalibration_batches: how many batches of training pictures measure the statistics.
@@ -45,20 +34,50 @@ def fast_evaluate(
         pictures: of the validation split that are looked at, always the same ones; by default all.
         steps: of SGD on the labels, from the shared weights, under the candidate's masks.
         lr: of the first step; the rate goes down to 0 along a cosine.
+    """
+
+    recalibration_batches: int = 16
+    batch_size: int = 64
+    augment: str = "none"
+    pictures: int | None = None
+    steps: int = 0
+    lr: float = 0.01
+
+
+def fast_evaluate(
+    supernet: Shared[nn.Module],
+    candidate: Candidate,
+    dataset: Dataset,
+    recipe: EvaluationRecipe | None = None,
+    *,
+    seed: int = 0,
+) -> Metrics:
+    """Metrics on the validation split: extract, train for a few steps if asked to, recalibrate batch norm, evaluate.
+
+    Only the candidate's own weights are copied. The supernet and torch's global random state are left as they were;
+    equal arguments give equal metrics.
+
+    Args:
+        recipe: by default one without any step of training.
         seed: decides which training pictures are taken, and how they are augmented.
 
     Raises:
         InvalidCandidate: the candidate is not of the supernet's space.
     """
+    recipe = recipe or EvaluationRecipe()
     network = extract(supernet, candidate)
-    passes = _passes(dataset.train, batch_size, seed, augment)
-    if steps:
-        with torch.random.fork_rng(devices=[]), preserved_modes(network):
-            torch.manual_seed(seed)
-            _train(network, islice(passes, steps), steps, lr)
-    recalibrate_batch_norm(network, (images for images, _ in islice(passes, recalibration_batches)))
-    validation = dataset.validation if pictures is None else dataset.validation.subset(pictures)
-    return evaluate(network, validation, EVALUATED)
+    passes = _passes(dataset.train, recipe.batch_size, seed, recipe.augment)
+    validation = dataset.validation if recipe.pictures is None else dataset.validation.subset(recipe.pictures)
+    # A network of the user's may flatten what it computes in a way that needs the order in memory that it is used to.
+    with channels_last(network) if isinstance(network, Network) else nullcontext():
+        if recipe.steps:
+            with torch.random.fork_rng(devices=[]), preserved_modes(network):
+                torch.manual_seed(seed)
+                _train(network, islice(passes, recipe.steps), recipe.steps, recipe.lr)
+        recalibrate_batch_norm(network, (images for images, _ in islice(passes, recipe.recalibration_batches)))
+        if isinstance(network, Network):
+            network.fold()
+        return evaluate(network, validation, EVALUATED)
 
 
 def _train(network: nn.Module, passes: Iterator[tuple[Tensor, Tensor]], steps: int, lr: float) -> None:

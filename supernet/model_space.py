@@ -202,18 +202,6 @@ class ModelSpace(ChoiceSpace):
                 return {width_left(site, sparsity) / site.group.size for sparsity in sparsities}
         return {1.0}
 
-    @property
-    def title(self) -> str:
-        return self.name
-
-    @property
-    def site_names(self) -> tuple[str, ...]:
-        return tuple(site.name for site in self.sites)
-
-    def choices(self, site: int) -> tuple[Choice, ...]:
-        """The legal choices of a site: canonical, without two that keep the same groups, in a fixed order."""
-        return self._choices[site]
-
     def why_illegal(self, site: int, choice: Choice) -> str:
         """The reason in words why the choice is not among those of the site."""
         return f"the choices are {', '.join(map(str, self._choices[site]))}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pruning import Sparsity
 from supernet.activations import ACTIVATIONS
@@ -53,6 +54,15 @@ class Block(nn.Module):
             y = self.get_submodule(f"act{i}")(y)
         return y
 
+    def fold(self) -> None:
+        """See `Network.fold`."""
+        for i in range(1, self.depth + 1):
+            conv, bn = self.get_submodule(f"conv{i}"), self.get_submodule(f"bn{i}")
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(bn, nn.BatchNorm2d)
+            setattr(self, f"conv{i}", fuse_conv_bn_eval(conv.eval(), bn.eval()))
+            setattr(self, f"bn{i}", nn.Identity())
+
 
 class Network(nn.Module):
     """Stem, sites and head, global average pool, linear classifier: images [N, C, H, W] -> logits [N, classes].
@@ -82,6 +92,16 @@ class Network(nn.Module):
         for site in self.sites.values():
             x = site(x)
         return self.classifier(torch.flatten(self.pool(self.head(x)), 1))  # type: ignore[no-any-return]
+
+    def fold(self) -> None:
+        """Merge each batch norm, with the statistics that it has now, into the convolution before it.
+
+        What the network computes in evaluation mode stays the same, and takes a pass over each tensor less. It cannot
+        be trained or saved any more.
+        """
+        for block in self.modules():
+            if isinstance(block, Block):
+                block.fold()
 
     @property
     def plan(self) -> dict[str, Sparsity]:

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from supernet.candidate import Candidate
 from supernet.collapse import CollapseDetector
 from supernet.errors import SupernetCollapsed
-from supernet.evaluation import fast_evaluate
+from supernet.evaluation import EvaluationRecipe, fast_evaluate
 from supernet.members import Members
 from supernet.operators import make_operator
 from supernet.recipe import SupernetRecipe
@@ -195,8 +195,8 @@ class _Training:
                 reached[path] = any(bool(weight.grad.any()) for weight in weights if weight.grad is not None)
 
     def _accuracy(self, member: Candidate) -> float:
-        count, augment = self.recipe.recalibration_batches, self.recipe.augment
-        return fast_evaluate(self.supernet, member, self.dataset, recalibration_batches=count, augment=augment).accuracy
+        recipe = EvaluationRecipe(self.recipe.recalibration_batches, augment=self.recipe.augment)
+        return fast_evaluate(self.supernet, member, self.dataset, recipe).accuracy
 
     def _collapsed(self, signal: str, step: int) -> SupernetCollapsed:
         return SupernetCollapsed(signal, step + 1, self.steps, [row["loss_largest"] for row in self.rows])

@@ -81,18 +81,6 @@ class SearchSpace(ChoiceSpace):
             for index in range(len(self.sites))
         )
 
-    @property
-    def title(self) -> str:
-        return self.name
-
-    @property
-    def site_names(self) -> tuple[str, ...]:
-        return tuple(site.name for site in self.sites)
-
-    def choices(self, site: int) -> tuple[Choice, ...]:
-        """The legal choices of a site: canonical, without two that keep the same groups, in a fixed order."""
-        return self._choices[site]
-
     def refuses(self, site: int, operator: Operator, scheme: Scheme) -> str | None:
         """None, or the reason in words why the operator cannot have the scheme at the site."""
         return refuses(self.sites, site, operator, scheme)

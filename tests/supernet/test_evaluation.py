@@ -7,7 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from supernet import Candidate, SearchSpace, SuperNet, SupernetRecipe, extract, fast_evaluate, train_supernet
+from supernet import (
+    Candidate,
+    EvaluationRecipe,
+    SearchSpace,
+    SuperNet,
+    SupernetRecipe,
+    extract,
+    fast_evaluate,
+    train_supernet,
+)
 from supernet.errors import InvalidCandidate
 from supernet.evaluation import EVALUATED
 from training import Dataset, Split, batches, evaluate, load_dataset, recalibrate_batch_norm
@@ -39,9 +48,13 @@ def test_statistics_are_those_of_the_augmented_pictures(
     generator = torch.Generator().manual_seed(3)
     passes = batches(digits.train, 64, generator=generator, augment="shift")
     recalibrate_batch_norm(network, [next(passes)[0] for _ in range(4)])
-    found = fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4, augment="shift", seed=3)
-    assert found == evaluate(network, digits.validation, EVALUATED)
-    assert found != fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4, seed=3)
+    shifted, clean = (EvaluationRecipe(recalibration_batches=4, augment=augment) for augment in ("shift", "none"))
+    found = fast_evaluate(supernet, small.largest(), digits, shifted, seed=3)
+    expected = evaluate(network, digits.validation, EVALUATED)
+    assert found == fast_evaluate(supernet, small.largest(), digits, shifted, seed=3)
+    assert found.accuracy == expected.accuracy
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert found.loss != pytest.approx(fast_evaluate(supernet, small.largest(), digits, clean, seed=3).loss, rel=1e-3)
 
 
 def test_the_subset_is_fixed(supernet: SuperNet, small: SearchSpace, digits: Dataset) -> None:
@@ -49,14 +62,16 @@ def test_the_subset_is_fixed(supernet: SuperNet, small: SearchSpace, digits: Dat
     assert len(chosen) == 100
     assert torch.equal(chosen.images, digits.validation.subset(100).images)
     some = replace(digits, validation=chosen)
-    expected = fast_evaluate(supernet, small.largest(), some, recalibration_batches=2)
-    assert fast_evaluate(supernet, small.largest(), digits, recalibration_batches=2, pictures=100) == expected
+    recipe = EvaluationRecipe(recalibration_batches=2)
+    expected = fast_evaluate(supernet, small.largest(), some, recipe)
+    assert fast_evaluate(supernet, small.largest(), digits, replace(recipe, pictures=100)) == expected
     assert digits.validation.subset(10**6) is digits.validation
 
 
 def test_steps_train_a_copy_and_repeat(supernet: SuperNet, sparse: Candidate, digits: Dataset) -> None:
     before, random = copy.deepcopy(supernet.state_dict()), torch.random.get_rng_state()
-    found = [fast_evaluate(supernet, sparse, digits, recalibration_batches=2, steps=k) for k in (0, 30, 30)]
+    recipes = [EvaluationRecipe(recalibration_batches=2, steps=steps) for steps in (0, 30, 30)]
+    found = [fast_evaluate(supernet, sparse, digits, recipe) for recipe in recipes]
     assert found[1] == found[2]
     assert found[1].loss < found[0].loss
     assert torch.equal(torch.random.get_rng_state(), random)
@@ -73,7 +88,7 @@ def test_masks_hold_while_it_trains(
         return evaluate(network, split, batch_size)
 
     monkeypatch.setattr("supernet.evaluation.evaluate", watched)
-    fast_evaluate(supernet, sparse, digits, recalibration_batches=1, steps=3)
+    fast_evaluate(supernet, sparse, digits, EvaluationRecipe(recalibration_batches=1, steps=3))
     start = extract(supernet, sparse).state_dict()
     moved = 0
     for name, tensor in seen[0].state_dict().items():
@@ -85,11 +100,11 @@ def test_masks_hold_while_it_trains(
 
 def test_nothing_is_kept_of_an_evaluation(supernet: SuperNet, small: SearchSpace, digits: Dataset) -> None:
     few = replace(digits, train=digits.train.subset(128), validation=digits.validation.subset(32))
-    rng = np.random.default_rng(0)
+    rng, recipe = np.random.default_rng(0), EvaluationRecipe(recalibration_batches=1, steps=1)
 
     def tensors_after(count: int) -> int:
         for _ in range(count):
-            fast_evaluate(supernet, small.sample(rng), few, recalibration_batches=1, steps=1)
+            fast_evaluate(supernet, small.sample(rng), few, recipe)
         gc.collect()
         return sum(item.numel() for item in gc.get_objects() if isinstance(item, torch.Tensor))
 
@@ -99,3 +114,29 @@ def test_nothing_is_kept_of_an_evaluation(supernet: SuperNet, small: SearchSpace
 def test_a_foreign_candidate_is_refused(supernet: SuperNet, tiny: SearchSpace, digits: Dataset) -> None:
     with pytest.raises(InvalidCandidate):
         fast_evaluate(supernet, tiny.largest(), digits)
+
+
+class Flattening(nn.Module):
+    """A network of a user's, which takes it for granted how tensors lie in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.classifier = nn.Conv2d(1, 4, 3, stride=4), nn.BatchNorm2d(4), nn.LazyLinear(10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn(self.conv(x))
+        return self.classifier(x.view(len(x), -1))  # type: ignore[no-any-return]
+
+    def extract(self, candidate: Candidate, *, masked: bool = True) -> nn.Module:
+        return copy.deepcopy(self)
+
+
+def test_a_network_of_another_kind_is_evaluated_as_it_is(small: SearchSpace, digits: Dataset) -> None:
+    network = Flattening()
+    network(digits.train.images[:2])
+    found = fast_evaluate(network, small.largest(), digits, EvaluationRecipe(recalibration_batches=2, steps=2))
+    assert found == fast_evaluate(network, small.largest(), digits, EvaluationRecipe(recalibration_batches=2, steps=2))
+    plain = fast_evaluate(network, small.largest(), digits, EvaluationRecipe(recalibration_batches=2))
+    passes = batches(digits.train, 64, generator=torch.Generator().manual_seed(0), augment="none")
+    recalibrate_batch_norm(network, [next(passes)[0] for _ in range(2)])
+    assert plain == evaluate(network, digits.validation, EVALUATED)

@@ -77,3 +77,20 @@ def test_macs_count_what_is_left() -> None:
         Layer.from_dict(layer.to_dict() | {"kind": "dense"})
     with pytest.raises(InvalidLayers, match="fields"):
         Layer.from_dict({"sparsity": "dense"})
+
+
+def test_folding_changes_nothing_but_rounding(small: SearchSpace) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 1, 32, 32, generator=generator)
+    for seed in range(4):
+        network = Network(small.layers(small.sample(np.random.default_rng(seed))))
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                    assert tensor is not None
+                    tensor.uniform_(0.5, 1.5, generator=generator)
+        with torch.no_grad():
+            before = network.eval()(images)
+            network.fold()
+            torch.testing.assert_close(network(images), before, atol=1e-5, rtol=1e-4)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())

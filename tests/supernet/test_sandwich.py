@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from supernet import SearchSpace, SuperNet, SupernetCollapsed, SupernetRecipe, fast_evaluate, train_supernet
+from supernet import (
+    EvaluationRecipe,
+    SearchSpace,
+    SuperNet,
+    SupernetCollapsed,
+    SupernetRecipe,
+    fast_evaluate,
+    train_supernet,
+)
 from training import Dataset, Split, load_dataset
 from training.errors import CheckpointCorrupt, CheckpointMismatch
 
@@ -45,11 +53,11 @@ def test_fast_evaluation_is_repeatable_and_changes_nothing(
     supernet, history = trained
     before = copy.deepcopy(supernet.state_dict())
     random = torch.random.get_rng_state()
-    metrics = fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4)
-    again = fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4)
+    recipe = EvaluationRecipe(recalibration_batches=4)
+    metrics, again = (fast_evaluate(supernet, small.largest(), digits, recipe) for _ in range(2))
     assert metrics == again
     assert metrics.accuracy == history["accuracy_largest"].iloc[-1]
-    assert fast_evaluate(supernet, small.largest(), digits, recalibration_batches=4, seed=1) != metrics
+    assert fast_evaluate(supernet, small.largest(), digits, recipe, seed=1) != metrics
     assert torch.equal(torch.random.get_rng_state(), random)
     assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
 
