@@ -16,6 +16,7 @@ from scripts.files import read_json
 from scripts.shortlist import Entry, Shortlist, preference
 from scripts.trials import finished_trials
 from scripts.tuner import Tuner
+from search.run import DENSE
 from supernet import Candidate
 
 
@@ -23,7 +24,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     """Write `dense/`, `winners/<n>/` and `shortlist.json`; what an interrupted run finished is kept.
 
     Candidates are compiled and measured beside the dense network *before* they are trained. One that misses the budget
-    is noted in the shortlist, and the next one is tried.
+    (the largest, if there are several) is noted in the shortlist, and the next one is tried.
 
     Raises:
         NoWinner: not one candidate meets the budget by measurement.
@@ -34,8 +35,11 @@ def run(config: DictConfig, run_dir: Path) -> None:
     wanted = config.winners
     for taken in shortlist.taken:
         _tune(tuner, taken, shortlist, run_dir / "winners")
-    for number in preference(trials):
-        if shortlist.complete(at_least=wanted.at_least, at_most=wanted.at_most, pareto=wanted.pareto):
+    limits_ms = inputs.budgets(config).measured(read_json(run_dir / DENSE)["measured_ms"])
+    for number in preference(trials, limits_ms):
+        if shortlist.complete(
+            at_least=wanted.at_least, at_most=wanted.at_most, pareto=wanted.pareto, budgets=len(limits_ms)
+        ):
             return
         trial = {str(name): value for name, value in trials.loc[number].items()}
         entry = shortlist.find(str(trial["candidate"]))
@@ -60,14 +64,17 @@ def finished_networks(run_dir: Path) -> list[Path]:
 
 def _measured(tuner: Tuner, trial: Mapping[str, Any], config: DictConfig) -> Entry:
     measured_ms, dense_ms = tuner.measure(Candidate.from_json(trial["candidate"]))
-    budget_ms = inputs.budget(config).resolve(dense_ms)
+    limits_ms = inputs.budgets(config).measured(dense_ms)
+    met = [limit for limit in limits_ms if measured_ms <= limit * (1 - config.winners.margin)]
     return Entry(
         candidate=trial["candidate"],
         supernet_accuracy=trial["accuracy"],
         predicted_ms=trial["predicted_ms"],
         measured_ms=measured_ms,
-        budget_ms=budget_ms,
-        within_budget=measured_ms <= budget_ms * (1 - config.winners.margin),
+        dense_ms=dense_ms,
+        budget_ms=min(met, default=max(limits_ms)),
+        budget=max(0, len(met) - 1),
+        within_budget=bool(met),
     )
 
 

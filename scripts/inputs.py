@@ -14,7 +14,7 @@ from latency_model import Device
 from latency_model.runners.local import LocalRunner
 from scripts.errors import InvalidSetting
 from scripts.user_model import load_model, load_weights
-from search import Bracket, Budget, Entrant
+from search import Bracket, Budget, Budgets, Entrant
 from search.cluster import Cluster, make_cluster
 from supernet import ModelSpace, OwnModel, OwnRecipe, SearchSpace, SuperNet, SupernetRecipe, make_space
 from training import Dataset, Recipe, load_dataset
@@ -25,7 +25,7 @@ ELSEWHERE = ("profile", "predictor")
 
 def check(config: DictConfig, command: str) -> None:
     """Raise the named error of the first thing that cannot work for `command`, before anything is written."""
-    budget(config)
+    budgets(config)
     cluster(config).check(config.search.trials)
     finetune_recipe(config)
     supernet_recipe(config)
@@ -100,8 +100,13 @@ def cluster(config: DictConfig) -> Cluster:
 
 
 def budget(config: DictConfig) -> Budget:
-    """The latency budget."""
+    """The latency budget, where there can be only one."""
     return Budget.parse(config.budget)
+
+
+def budgets(config: DictConfig) -> Budgets:
+    """The latency budgets."""
+    return Budgets.parse(config.budget)
 
 
 def finetune_recipe(config: DictConfig) -> Recipe:

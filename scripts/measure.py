@@ -31,7 +31,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     table.loc[0, "runtime"] = dense.name
     write_json(run_dir / "measured.json", table.to_dict("records"))
     ms, spread = (dict(zip(table["runtime"], table[name].tolist(), strict=True)) for name in ("measured_ms", "spread"))
-    budget_ms = inputs.budget(config).resolve(ms[dense.name])
+    limits_ms = inputs.budgets(config).measured(ms[dense.name])
     exported = read_json(run_dir / "export.json")
     modules = {folder.name: networks.load(config, folder / "model.safetensors") for folder in (dense, *winners)}
     parameters = {name: sum(weight.numel() for weight in network.parameters()) for name, network in modules.items()}
@@ -49,7 +49,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
             predicted_upper_ms=known["predicted_upper_ms"],
             measured_ms=ms[folder.name],
             measured_spread=spread[folder.name],
-            budget_ms=budget_ms,
+            budget_ms=min((limit for limit in limits_ms if ms[folder.name] <= limit), default=limits_ms[0]),
             dense_ms=ms[dense.name],
             dense_test_accuracy=accuracy[dense.name],
             onnxruntime_ms=ms[_ONNX + folder.name],

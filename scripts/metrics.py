@@ -33,10 +33,11 @@ class Metrics:
     """Accuracies in percent, latencies in milliseconds at batch 1 on one thread.
 
     All `measured` and `onnxruntime` figures of a run come from one interleaved measurement, so that they may be
-    compared; `budget_ms` is the budget against the dense network of that same measurement. `candidate` holds one
-    text a site; `sites` are their names where they are layers of the user's own network. `predicted_ms` and its
-    interval come from the latency predictor, `supernet_accuracy` from the fast evaluation on validation data before the
-    fine-tune, `algorithm` is what pruned it; the dense network, which no search proposed, has None of both.
+    compared; `budget_ms` is the budget against the dense network of that same measurement: of several the smallest that
+    is met, or the largest. `candidate` holds one text a site; `sites` are their names where they are layers of the
+    user's own network. `predicted_ms` and its interval come from the latency predictor, `supernet_accuracy` from the
+    fast evaluation on validation data before the fine-tune, `algorithm` is what pruned it; the dense network, which no
+    search proposed, has None of both.
     """
 
     name: str

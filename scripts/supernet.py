@@ -28,7 +28,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     data = inputs.dataset(config)
     supernet = inputs.supernet(config, data)
     if (run_dir / "predictor").exists():
-        check_budget(supernet, inputs.mapping(config.device), inputs.budget(config), run_dir)
+        check_budget(supernet, inputs.mapping(config.device), inputs.budgets(config), run_dir)
     if isinstance(supernet, OwnModel):
         _prepare(config, supernet, data, run_dir / _UNFINISHED)
     else:

@@ -89,6 +89,11 @@ class Budgets:
             raise BudgetError(f"an empty list of budgets; write at least one, such as [50%, 25%], or {FRONT}")
         return cls(tuple(Budget.parse(one) for one in values))
 
+    def measured(self, dense_ms: float) -> tuple[float, ...]:
+        """What networks are held against once they are measured, in milliseconds, the largest first; of a front, the
+        dense network's latency."""
+        return self.resolve(dense_ms, lambda: 0.0) if self.limits else (dense_ms,)
+
     def resolve(self, dense_ms: float, fastest_ms: Callable[[], float]) -> tuple[float, ...]:
         """Different limits in milliseconds, the largest first.
 

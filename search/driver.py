@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from search.errors import SearchFailed, StudyMismatch
 from search.history import History, read_history
 from search.objective import reward
 from search.result import SearchResult
-from search.samplers import make_sampler
+from search.samplers import sampler_for
 from search.storage import masked
 from search.study import STUDY_NAME, open_study, retry_interrupted
 from supernet import Candidate, ChoiceSpace
@@ -74,7 +74,7 @@ class Search:
         space: the search space.
         evaluator: accuracy of a candidate in percent points; may raise `EvaluationFailed`.
         latency: predicted latency of a candidate; the upper end of its interval is held against the budget.
-        budget_ms: milliseconds.
+        budget_ms: milliseconds; with several budgets the sampler serves them in turn, in one study.
         storage: path of an SQLite file, or a database URL that Optuna understands.
         sampler: name of the sampler.
         trials: number of evaluations.
@@ -93,7 +93,7 @@ class Search:
         space: ChoiceSpace,
         evaluator: Callable[[Candidate], float],
         latency: Callable[[Candidate], PredictedLatency],
-        budget_ms: float,
+        budget_ms: float | Sequence[float],
         storage: str | Path,
         *,
         sampler: str = "npas",
@@ -105,17 +105,17 @@ class Search:
     ) -> None:
         self.evaluator = evaluator
         self.latency = latency
-        self.budget_ms = budget_ms
+        self.budgets_ms = _descending(budget_ms)
         self.storage = storage
         self.trials = trials
         self.seed = seed
         self.cluster = cluster or LocalCluster()
         self.study = study
-        self.sampler = make_sampler(
+        self.sampler = sampler_for(
             sampler,
             space,
             lambda candidate: latency(candidate).upper_ms,
-            budget_ms,
+            self.budgets_ms,
             seed=seed,
             trials=trials,
             **(options or {}),
@@ -123,7 +123,7 @@ class Search:
         self.facts = {
             "format": FORMAT,
             "space": space.fingerprint(),
-            "budget_ms": budget_ms,
+            "budget_ms": list(self.budgets_ms) if len(self.budgets_ms) > 1 else self.budgets_ms[0],
             "sampler": sampler,
             "options": dict(options or {}),
             "seed": seed,
@@ -159,7 +159,7 @@ class Search:
                     workers.submit(started.trial.number, started.candidate)
                     history = self._history(study)
                 if not running:
-                    return SearchResult.from_study(study, self.budget_ms, exhausted=self._exhausted(history))
+                    return SearchResult.from_study(study, self.budgets_ms, exhausted=self._exhausted(history))
                 outcome = workers.next()
                 evaluation = self._tell(study, running.pop(outcome.number), outcome, len(history.observations) + 1)
                 failures = failures + 1 if evaluation.failure else 0
@@ -191,14 +191,14 @@ class Search:
         trial.set_user_attr("predicted_ms", prediction.mean_ms)
         trial.set_user_attr("predicted_upper_ms", prediction.upper_ms)
         trial.set_user_attr("seed", self.seed)
-        trial.set_constraint("latency", prediction.upper_ms - self.budget_ms)
+        trial.set_constraint("latency", prediction.upper_ms - self.budgets_ms[0])
         return _Started(trial, candidate, prediction)
 
     def _tell(self, study: optuna.Study, started: _Started, outcome: Outcome, done: int) -> Evaluation:
         trial, prediction = started.trial, started.prediction
         if outcome.failure is None:
             trial.set_user_attr("accuracy", outcome.accuracy)
-            study.tell(trial, reward(outcome.accuracy, prediction.upper_ms, self.budget_ms))
+            study.tell(trial, reward(outcome.accuracy, prediction.upper_ms, self.budgets_ms[0]))
         else:
             trial.set_user_attr("failure", outcome.failure)
             study.tell(trial, state=TrialState.FAIL)
@@ -222,3 +222,7 @@ class Search:
                     f"trial {trial.number} of the study in {masked(self.storage)} was predicted at {then:.6g} ms and "
                     f"is at {now:.6g} ms now: the latency predictor is another one; use another place for this search"
                 )
+
+
+def _descending(budget_ms: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(sorted(budget_ms, reverse=True)) if isinstance(budget_ms, Sequence) else (budget_ms,)

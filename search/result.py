@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -10,10 +11,10 @@ from optuna.trial import TrialState
 
 from search.errors import NothingFound
 from search.history import RETRY_OF
-from search.pareto import pareto_front
+from search.pareto import hypervolume, pareto_front
 from supernet import Candidate
 
-COLUMNS = ("number", "candidate", "predicted_ms", "accuracy", "reward", "failure")
+COLUMNS = ("number", "candidate", "predicted_ms", "predicted_upper_ms", "accuracy", "reward", "failure")
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,19 @@ class SearchResult:
     """The evaluations of a search.
 
     Attributes:
-        trials: one row an evaluation, in order: `number`, `candidate` (JSON), `predicted_ms` [ms], `accuracy`
-            [percent points], `reward`, `failure` (the reason, where an evaluation failed; its accuracy is NaN).
-        budget_ms: the budget that all of them were predicted to meet.
+        trials: one row an evaluation, in order: `number`, `candidate` (JSON), `predicted_ms` [ms] and the upper end of
+            its interval, `accuracy` [percent points], `reward`, `failure` (the reason, where an evaluation failed; its
+            accuracy is NaN).
+        budgets_ms: the budgets, the largest first, which all of them were predicted to meet.
         exhausted: whether no candidate under the budget is left.
     """
 
     trials: pd.DataFrame
-    budget_ms: float
+    budgets_ms: tuple[float, ...]
     exhausted: bool
 
     @classmethod
-    def from_study(cls, study: optuna.Study, budget_ms: float, *, exhausted: bool) -> SearchResult:
+    def from_study(cls, study: optuna.Study, budgets_ms: Sequence[float], *, exhausted: bool) -> SearchResult:
         """Read the finished trials of a study; interrupted trials are left out."""
         trials = study.get_trials(deepcopy=False)
         retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
@@ -57,6 +59,7 @@ class SearchResult:
                 "number": trial.number,
                 "candidate": trial.user_attrs["candidate"],
                 "predicted_ms": trial.user_attrs["predicted_ms"],
+                "predicted_upper_ms": trial.user_attrs["predicted_upper_ms"],
                 "accuracy": trial.user_attrs.get("accuracy", float("nan")),
                 "reward": trial.value if trial.state is TrialState.COMPLETE else float("nan"),
                 "failure": trial.user_attrs.get("failure"),
@@ -64,7 +67,7 @@ class SearchResult:
             for trial in trials
             if trial.state.is_finished() and trial.number not in retried and "candidate" in trial.user_attrs
         ]
-        return cls(pd.DataFrame(rows, columns=list(COLUMNS)), budget_ms, exhausted)
+        return cls(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(budgets_ms), exhausted)
 
     @property
     def evaluated(self) -> pd.DataFrame:
@@ -78,17 +81,44 @@ class SearchResult:
 
     @property
     def best(self) -> Winner:
-        """The trial of the highest reward, the earlier one among equals.
+        """The trial of the highest reward under the largest budget, the earlier one among equals.
 
         Raises:
             NothingFound: no evaluation has succeeded.
         """
-        if self.evaluated.empty:
-            raise NothingFound("no candidate has been evaluated yet: run the search, or look at the failures in trials")
-        row = self.evaluated.iloc[int(self.evaluated["reward"].astype(float).to_numpy().argmax())]
+        return self.best_under(self.budgets_ms[0])
+
+    def best_under(self, budget_ms: float) -> Winner:
+        """The trial of the highest reward among those predicted to meet a budget, by the upper end of the interval.
+
+        Raises:
+            NothingFound: no evaluation of such a candidate has succeeded.
+        """
+        rows = self.evaluated[self.evaluated["predicted_upper_ms"] <= budget_ms]
+        if rows.empty:
+            raise NothingFound(
+                f"no candidate under {budget_ms:.4g} ms has been evaluated yet: run the search, or look at the "
+                "failures in trials"
+            )
+        row = rows.iloc[int(rows["reward"].astype(float).to_numpy().argmax())]
         return Winner(
             int(row["number"]),
             Candidate.from_json(row["candidate"]),
             float(row["accuracy"]),
             float(row["predicted_ms"]),
         )
+
+    @property
+    def progress(self) -> pd.DataFrame:
+        """A row an evaluation that succeeded: `number`, the best accuracy so far under each budget (a column a budget,
+        in milliseconds; NaN before the first), and `hypervolume`, the area over accuracy 0 and under the largest budget
+        that the front so far dominates [percent points * ms]."""
+        rows = self.evaluated
+        accuracy, upper_ms = rows["accuracy"].astype(float), rows["predicted_upper_ms"].astype(float)
+        progress = rows[["number"]].copy()
+        for ms in self.budgets_ms:
+            progress[ms] = accuracy.where(upper_ms <= ms).cummax().ffill()
+        so_far = (rows.iloc[:count] for count in range(1, len(rows) + 1))
+        reference = (0.0, self.budgets_ms[0])
+        progress["hypervolume"] = [hypervolume(seen, reference, "accuracy", "predicted_upper_ms") for seen in so_far]
+        return progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -14,15 +15,15 @@ from torch import nn
 
 from compiler import Target, Timing, compile_model
 from latency_model import Device, LatencyPredictor, NetworkPrediction
-from search.budget import Budget
+from search.budget import Budgets
 from search.cluster import Cluster, make_cluster
 from search.driver import Evaluation, Search
 from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
-from search.feasible import FeasibleSet
+from search.feasible import FeasibleSet, LatencyFunction
 from search.lowering import kernel_specs
 from search.result import SearchResult
-from supernet import Candidate, EvaluationRecipe, OwnModel, SuperNet, SupernetRecipe, make_space
+from supernet import Candidate, ChoiceSpace, EvaluationRecipe, OwnModel, SuperNet, SupernetRecipe, make_space
 from training import load_checkpoint, load_dataset
 
 DENSE = "dense.json"
@@ -49,13 +50,13 @@ def run_search(
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
-        BudgetError, InfeasibleBudget: the budget is not understood, or no candidate meets it.
+        BudgetError, InfeasibleBudget: a budget is not understood, or no candidate meets it.
         StudyBusy, StudyCorrupt, StudyMismatch: `study.db` cannot be continued.
         CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
         ClusterError: the cluster cannot be used.
     """
     run_dir, settings = Path(config["run_dir"]), config["search"]
-    budget = Budget.parse(config["budget"])
+    budgets = Budgets.parse(config["budget"])
     cluster = make_cluster(config.get("cluster", {"driver": "local"}), config["device"]["name"])
     cluster.check(settings["trials"])
     data = config["data"]
@@ -66,8 +67,7 @@ def run_search(
         supernet.eval()
     space = supernet.space
     predictor = LatencyPredictor.load(run_dir / "predictor")
-    budget_ms = budget.resolve(_dense_ms(supernet, dataset.input_shape, config["device"], cluster, run_dir / DENSE))
-
+    dense_ms = _dense_ms(supernet, dataset.input_shape, config["device"], cluster, run_dir / DENSE)
     target = cluster.on_device(_target, config["device"])
 
     @cache
@@ -88,7 +88,7 @@ def run_search(
             seed=config["seed"],
         ),
         latency,
-        budget_ms,
+        budgets.resolve(dense_ms, lambda: _fastest_ms(space, lambda candidate: latency(candidate).upper_ms)),
         run_dir / "study.db",
         sampler=settings["sampler"],
         trials=settings["trials"],
@@ -99,12 +99,13 @@ def run_search(
     return search.run(on_trial)
 
 
-def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budget: Budget, run_dir: Path) -> None:
+def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budgets: Budgets, run_dir: Path) -> None:
     """Finds out before a training whether the search after it would have anything to choose from.
 
     Raises:
-        InfeasibleBudget: no candidate is predicted to meet the budget, a percentage being one of the predicted latency
-            of the dense network.
+        InfeasibleBudget: no candidate is predicted to meet the smallest budget, a percentage being one of the predicted
+            latency of the dense network.
+        BudgetError: the whole front is wanted, and no candidate is faster than the dense network.
         ArtifactCorrupt: the predictor in the run directory is damaged.
     """
     target, predictor = Device.from_config(device).target, LatencyPredictor.load(run_dir / "predictor")
@@ -114,9 +115,15 @@ def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budge
         return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
 
     dense = predictor.predict_network(kernel_specs(space, space.largest(), target)).mean_ms
-    budget_ms = budget.resolve(dense)
+    budget_ms = budgets.resolve(dense, lambda: _fastest_ms(space, latency))[-1]
     if latency(space.smallest()) > budget_ms:
         FeasibleSet(Encoding(space), latency, budget_ms)
+
+
+def _fastest_ms(space: ChoiceSpace, latency: LatencyFunction) -> float:
+    """Predicted latency of the fastest candidate."""
+    everything = FeasibleSet(Encoding(space), latency, math.inf)
+    return everything.latency_ms(everything.fastest)
 
 
 def _target(device: Mapping[str, Any]) -> Target:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from scripts.errors import RecordCorrupt
 from scripts.files import read_json
@@ -17,7 +17,7 @@ from scripts.metrics import Metrics
 from scripts.run_directory import Record
 from scripts.stages import STAGES
 from scripts.trials import finished_trials
-from search import pareto_front
+from search import Budgets, pareto_front
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,21 @@ class Contents:
             records=tuple(record for record in records if record),
             machine=describe_machine(),
         )
+
+    @property
+    def budget(self) -> str:
+        """The budget in the user's words, or all of them."""
+        told = self.config.budget
+        return ", ".join(map(str, told)) if isinstance(told, ListConfig) else str(told)
+
+    @property
+    def limits_ms(self) -> tuple[float, ...]:
+        """The budgets against the dense network of the last measurement, the largest first."""
+        return Budgets.parse(self.config.budget).measured(self.dense.measured_ms)
+
+    def best_under(self, limit_ms: float) -> Metrics | None:
+        """The winner of the highest validation accuracy that meets this limit by measurement."""
+        return next((winner for winner in self.feasible if winner.measured_ms <= limit_ms), None)
 
     @cached_property
     def feasible(self) -> tuple[Metrics, ...]:

@@ -22,8 +22,9 @@ def pareto(contents: Contents) -> bytes:
     """Test accuracy against measured latency: winners, the dense network, and ONNX Runtime on the same networks."""
     figure, axes = _canvas(8.0, 5.0)
     dense = contents.dense
-    axes.axvspan(0, dense.budget_ms, color=_OURS, alpha=0.06, lw=0)
-    axes.axvline(dense.budget_ms, color=_OURS, lw=1, ls=":", label=f"budget {dense.budget_ms:.3f} ms")
+    for limit in contents.limits_ms:
+        axes.axvspan(0, limit, color=_OURS, alpha=0.06, lw=0)
+        axes.axvline(limit, color=_OURS, lw=1, ls=":", label=f"budget {limit:.3f} ms")
     for winner in contents.winners:
         axes.plot(
             [winner.measured_ms, winner.onnxruntime_ms], [winner.test_accuracy] * 2, color=_FAINT, lw=0.8, zorder=1

@@ -16,20 +16,31 @@ ALLOWED_DROP = 1.5
 def summary(contents: Contents) -> str:
     """Two or three sentences for a person who reads nothing else."""
     dense, best = contents.dense, contents.best
+    first, *smaller = contents.limits_ms
+    limits = ", ".join(f"{limit:.3f}" for limit in (first, *smaller))
     start = (
         f"The dense network takes {dense.measured_ms:.3f} ms for one picture on one thread and gets "
-        f"{dense.test_accuracy:.2f} % of the test pictures right. The budget was {contents.config.budget}, "
-        f"that is {dense.budget_ms:.3f} ms."
+        f"{dense.test_accuracy:.2f} % of the test pictures right. The budget was {contents.budget}, "
+        f"that is {limits} ms."
     )
     if best is None:
-        return f"{start} No network that was found meets it when measured."
-    return (
-        f"{start} {len(contents.feasible)} of {len(contents.winners)} networks that were fine-tuned meet it by "
+        return f"{start} No network that was found meets {'the largest' if smaller else 'it'} when measured."
+    whole = (
+        f"{start} {len(contents.feasible)} of {len(contents.winners)} networks that were fine-tuned meet "
+        f"{'the largest' if smaller else 'it'} by "
         f"measurement, and {len(contents.pareto)} of them are better than every other one in accuracy or in latency. "
         f"The best one (network {best.name}) takes {best.measured_ms:.3f} ms and gets {best.test_accuracy:.2f} % "
         f"right: {best.dense_ms / best.measured_ms:.2f}× as fast as the dense network compiled in the same way, and "
         f"{best.onnxruntime_dense_ms / best.measured_ms:.2f}× as fast as ONNX Runtime on the dense network."
     )
+    return " ".join([whole, *(_under(contents, limit) for limit in smaller)])
+
+
+def _under(contents: Contents, limit_ms: float) -> str:
+    best = contents.best_under(limit_ms)
+    if best is None:
+        return f"No network meets {limit_ms:.3f} ms when measured."
+    return f"Under {limit_ms:.3f} ms it is network {best.name}: {best.measured_ms:.3f} ms, {best.test_accuracy:.2f} %."
 
 
 def shortfalls(contents: Contents) -> list[str]:

@@ -10,8 +10,8 @@ from scripts.report.contents import Contents
 
 def table(contents: Contents) -> Table:
     """Dense network and winners with measured latencies; the best one in bold, those over budget dimmed."""
-    config = contents.config
-    table = Table(title=f"{config.data.name}, budget {config.budget} = {contents.dense.budget_ms:.3f} ms")
+    limits = ", ".join(f"{limit:.3f}" for limit in contents.limits_ms)
+    table = Table(title=f"{contents.config.data.name}, budget {contents.budget} = {limits} ms")
     table.add_column("network")
     for heading in ("test %", "ms", "% of dense", "in budget", "same in ONNX RT, ms", "vs dense in ONNX RT"):
         table.add_column(heading, justify="right")

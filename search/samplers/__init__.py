@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from search.errors import UnknownSampler
@@ -32,6 +33,7 @@ __all__ = [
     "SeveralBudgets",
     "TPESampler",
     "make_sampler",
+    "sampler_for",
     "sampler_names",
 ]
 
@@ -65,3 +67,29 @@ def make_sampler(
     if name not in _SAMPLERS:
         raise UnknownSampler(f"there is no sampler {name!r}; choose one of {', '.join(sampler_names())}")
     return _SAMPLERS[name](space, latency, budget_ms, **options)
+
+
+def sampler_for(
+    name: str,
+    space: ChoiceSpace,
+    latency: LatencyFunction,
+    budgets_ms: Sequence[float],
+    *,
+    seed: int = 0,
+    trials: int = 200,
+    **options: Any,
+) -> CandidateSampler:
+    """The sampler called `name` for one budget or several; of several each has its share of the trials.
+
+    Raises:
+        UnknownSampler: there is no sampler of that name.
+        InfeasibleBudget: no candidate meets one of the budgets.
+    """
+    if len(budgets_ms) == 1:
+        return make_sampler(name, space, latency, budgets_ms[0], seed=seed, trials=trials, **options)
+    share = -(-trials // len(budgets_ms))
+
+    def make(budget_ms: float) -> CandidateSampler:
+        return make_sampler(name, space, latency, budget_ms, seed=seed, trials=share, **options)
+
+    return SeveralBudgets(space, latency, budgets_ms, make, seed=seed, trials=trials)

@@ -129,6 +129,24 @@ def test_each_goal_that_is_missed_is_said(tmp_path, changes, expected):
     assert any(expected in sentence for sentence in shortfalls(Contents.read(tmp_path)))
 
 
+def test_each_of_several_budgets_has_its_best(run_dir):
+    config = OmegaConf.load(run_dir / "config.yaml")
+    config.budget = ["50%", "1%", "0.42ms"]
+    OmegaConf.save(config, run_dir / "config.yaml")
+    contents = Contents.read(run_dir)
+    assert contents.limits_ms == pytest.approx(
+        (0.5 * contents.dense.measured_ms, 0.42, 0.01 * contents.dense.measured_ms)
+    )
+    within = [winner for winner in contents.winners if winner.measured_ms <= 0.42]
+    assert within
+    assert contents.best_under(0.42) == max(within, key=lambda winner: winner.validation_accuracy)
+    said = summary(contents)
+    assert "The budget was 50%, 1%, 0.42ms, that is" in said
+    assert "Under 0.420 ms it is network" in said
+    assert "No network meets 0.0" in said
+    assert "budget 50%, 1%, 0.42ms" in page(contents, run_dir)
+
+
 def test_a_run_without_any_network_within_the_budget_still_has_a_report(tmp_path):
     made.write_run(tmp_path, winners=[made.metrics("1", measured_ms=0.7)])
     report.run(OmegaConf.load(tmp_path / "config.yaml"), tmp_path)

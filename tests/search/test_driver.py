@@ -261,6 +261,28 @@ def test_other_space_or_predictor_does_not_continue_a_study(make: Make, tiny: Se
         search.run()
 
 
+def test_several_budgets_share_one_study_and_its_resume(make: Make, tmp_path: Path) -> None:
+    budgets = (0.6, 1.5, 1.0)
+    whole = make(budget_ms=budgets, trials=15).run()
+    upper = whole.trials["predicted_upper_ms"]
+    assert whole.budgets_ms == (1.5, 1.0, 0.6)
+    for turn, limit in enumerate(whole.budgets_ms):
+        assert (upper[turn::3] <= limit).all()
+        best = whole.best_under(limit)
+        assert best.accuracy == whole.trials["accuracy"][upper <= limit].max()
+    assert whole.best == whole.best_under(1.5)
+    progress = whole.progress
+    assert list(progress.columns) == ["number", 1.5, 1.0, 0.6, "hypervolume"]
+    assert progress["hypervolume"].is_monotonic_increasing
+    assert [progress[limit].iloc[-1] for limit in budgets] == [whole.best_under(limit).accuracy for limit in budgets]
+    make("stopped.db", budget_ms=budgets, trials=7).run()
+    with pytest.raises(StudyMismatch, match="budget_ms"):
+        make("stopped.db", budget_ms=(0.6, 1.0)).run()
+    _same(make("stopped.db", budget_ms=budgets, trials=15).run(), make("again.db", budget_ms=budgets, trials=15).run())
+    with pytest.raises(NothingFound, match=r"0\.01 ms"):
+        whole.best_under(0.01)
+
+
 def test_infeasible_budget_leaves_no_file(make: Make, tmp_path: Path) -> None:
     with pytest.raises(InfeasibleBudget, match="fastest candidate"):
         make(budget_ms=0.01)
