@@ -28,8 +28,13 @@ TOLERANCE = 1e-9
 Path = tuple[str | float, ...]
 """What has been decided at a site: (), (operator,), or (operator, scheme); with the rate it is complete."""
 
-State = tuple[int, int, Path]
-"""(site, bucket of the slack that is left, what has been decided at the site)."""
+
+class State(NamedTuple):
+    """Where a decision is taken: the site, the bucket of the slack that is left, what has been decided at the site."""
+
+    site: int
+    slack: int
+    path: Path
 
 
 class Step(NamedTuple):
@@ -100,7 +105,7 @@ class Decisions:
 
     def _state(self, site: int, left: float, path: Path) -> State:
         share = left / self._span_ms[site] if self._span_ms[site] > 0 else 1.0
-        return site, max(0, min(SLACK_BUCKETS - 1, int(share * SLACK_BUCKETS))), path
+        return State(site, max(0, min(SLACK_BUCKETS - 1, int(share * SLACK_BUCKETS))), path)
 
     def _allowed(self, site: int, left: float, path: Path) -> tuple[str | float, ...]:
         costs = self._actions[site][path]

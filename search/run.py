@@ -88,7 +88,7 @@ def run_search(
             seed=config["seed"],
         ),
         latency,
-        budgets.resolve(dense_ms, lambda: _fastest_ms(space, lambda candidate: latency(candidate).upper_ms)),
+        budgets.resolve(dense_ms, lambda: fastest_ms(space, lambda candidate: latency(candidate).upper_ms)),
         run_dir / "study.db",
         sampler=settings["sampler"],
         trials=settings["trials"],
@@ -115,12 +115,12 @@ def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budge
         return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
 
     dense = predictor.predict_network(kernel_specs(space, space.largest(), target)).mean_ms
-    budget_ms = budgets.resolve(dense, lambda: _fastest_ms(space, latency))[-1]
+    budget_ms = budgets.resolve(dense, lambda: fastest_ms(space, latency))[-1]
     if latency(space.smallest()) > budget_ms:
         FeasibleSet(Encoding(space), latency, budget_ms)
 
 
-def _fastest_ms(space: ChoiceSpace, latency: LatencyFunction) -> float:
+def fastest_ms(space: ChoiceSpace, latency: LatencyFunction) -> float:
     """Predicted latency of the fastest candidate."""
     everything = FeasibleSet(Encoding(space), latency, math.inf)
     return everything.latency_ms(everything.fastest)

@@ -74,6 +74,20 @@ class Surrogate:
                 scores = LogExpectedImprovement(model, best_f=best)(inputs[:, None, None])
         return np.asarray(scores.numpy(), dtype=np.float64)
 
+    def forecast(
+        self, observations: tuple[Observation, ...], codes: Sequence[Code]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and deviation of what evaluations of `codes` would give, noise included, in units of `normalised`."""
+        used = telling(observations, MOST)
+        every = [*(observation.code for observation in used), *codes]
+        targets = torch.from_numpy(normalised([observation.reward for observation in used]))
+        with one_thread():
+            model = _model(self._covariance(every, len(used)), targets, self._fit(observations))
+            inputs = torch.arange(len(used), len(every), dtype=torch.double)
+            with torch.no_grad():
+                posterior = model.posterior(inputs[:, None, None], observation_noise=True)
+                return posterior.mean.numpy()[:, 0, 0], posterior.variance.sqrt().numpy()[:, 0, 0]
+
     def _covariance(self, codes: Sequence[Code], known: int) -> CandidateKernel:
         """The kernel of all codes with the first `known` of them."""
         return CandidateKernel(

@@ -10,6 +10,7 @@ from scripts.console import console, say
 from scripts.files import write_bytes, write_text
 from scripts.report import figures
 from scripts.report.contents import Contents
+from scripts.report.learned import learned
 from scripts.report.page import page
 from scripts.report.statements import next_steps, shortfalls, summary
 from scripts.report.terminal import table
@@ -21,7 +22,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     """Write the report of a run whose networks are measured."""
     contents = Contents.read(run_dir)
     write_bytes(run_dir / "pareto.png", figures.pareto(contents))
-    write_text(run_dir / "report.html", page(contents, run_dir))
+    write_text(run_dir / "report.html", page(contents, run_dir, learned(config, run_dir, contents.trials)))
     console.print(table(contents))
     console.print(summary(contents))
     for sentence in shortfalls(contents):

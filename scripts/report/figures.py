@@ -11,9 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import norm
 
 from scripts.metrics import Metrics
 from scripts.report.contents import Contents
+from search.insight import LEVEL
 
 _OURS, _OTHER, _DENSE, _FAINT = "#0b6e4f", "#c8553d", "#222222", "#8d99ae"
 
@@ -76,6 +78,29 @@ def progress(contents: Contents) -> bytes:
     axes.set_xlabel("evaluation")
     axes.set_ylabel("validation accuracy before\nfine-tuning, %")
     axes.legend(fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def forecasts(rows: pd.DataFrame) -> bytes:
+    """What the surrogate said of evaluations before they were made, with its 90 % interval, and what was found."""
+    figure, axes = _canvas(5.6, 5.0)
+    width = norm.ppf(0.5 + LEVEL / 2) * rows["deviation"]
+    axes.errorbar(
+        rows["predicted"],
+        rows["found"],
+        xerr=width,
+        fmt="o",
+        ms=4,
+        lw=0.6,
+        color=_OURS,
+        ecolor=_FAINT,
+        label="a candidate",
+    )
+    values = rows[["predicted", "found"]].to_numpy(dtype=np.float64)
+    ends = np.array([values.min() - 0.3, values.max() + 0.3])
+    axes.plot(ends, ends, color=_DENSE, lw=0.8)
+    axes.set_xlabel("forecast of the surrogate, in deviations of what was known")
+    axes.set_ylabel("found, in the same deviations")
     return _png(figure)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -14,9 +15,10 @@ from scripts.report.accuracy import HEADINGS, WORST_HEADINGS, cells, worst_cells
 from scripts.report.contents import Contents
 from scripts.report.sites import site_rows
 from scripts.report.statements import next_steps, shortfalls, summary
+from search.insight import Insight
 
 
-def page(contents: Contents, run_dir: Path) -> str:
+def page(contents: Contents, run_dir: Path, insight: Insight) -> str:
     """The whole report as HTML."""
     environment = Environment(loader=PackageLoader("scripts.report", "."), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("page.html").render(
@@ -35,10 +37,33 @@ def page(contents: Contents, run_dir: Path) -> str:
         progress=_picture(figures.progress(contents)),
         prediction=_picture(figures.prediction(contents)),
         kernel_prediction=_picture(figures.kernel_prediction(contents)),
+        insight=insight,
+        preferences=_preferences(insight),
+        forecasts=_picture(figures.forecasts(insight.forecasts)) if insight.forecasts is not None else None,
         tournament=_picture(figures.tournament(contents.tournament.curves)) if contents.tournament else None,
         configuration=OmegaConf.to_yaml(contents.config),
         run_dir=run_dir,
     )
+
+
+def _preferences(insight: Insight) -> list[dict[str, str]]:
+    """The cells of the Q table's choices, a mapping a site."""
+    if insight.preferences is None:
+        return []
+    return [
+        {
+            "site": row["site"],
+            "choice": row["choice"].replace("|", " "),
+            "value": _points(row["value"]),
+            "runner_up": row["runner_up"] or "–",
+            "lead": _points(row["value"] - row["runner_up_value"]),
+        }
+        for row in insight.preferences.to_dict("records")
+    ]
+
+
+def _points(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def _picture(png: bytes) -> Markup:

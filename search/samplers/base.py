@@ -18,6 +18,7 @@ from search.encoding import Code, Encoding
 from search.errors import FeasibleSetExhausted
 from search.feasible import FeasibleSet, LatencyFunction
 from search.history import PROPOSAL, History, read_history
+from search.insight import Insight
 from supernet import Candidate, ChoiceSpace
 
 
@@ -52,6 +53,10 @@ class CandidateSampler(BaseSampler, ABC):
     @abstractmethod
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
         """A new admitted code; None when there is none left."""
+
+    def insight(self, history: History) -> Insight:
+        """What the sampler has learned from a history."""
+        return Insight()
 
     def distributions(self) -> dict[str, CategoricalDistribution]:
         """The parameters of a trial."""

@@ -9,6 +9,7 @@ import numpy as np
 from search.encoding import Code
 from search.feasible import LatencyFunction
 from search.history import History
+from search.insight import Insight, forecasts, preferences
 from search.pool import make_pool
 from search.q_learning import Decisions, QLearning
 from search.samplers.base import CandidateSampler
@@ -58,6 +59,10 @@ class NPASSampler(CandidateSampler):
             return self.feasible.draw(rng, history.seen)
         scores = self._surrogate.log_expected_improvement(history, pool)
         return pool[int(np.argmax(scores))]
+
+    def insight(self, history: History) -> Insight:
+        learned = forecasts(self._surrogate, history.evaluated, self.startup)
+        return Insight(preferences(self._agent.table(history.observations), self.encoding), learned)
 
     def _proposer(self, history: History, rng: np.random.Generator) -> Callable[[], Code] | None:
         """Proposals beside mutations and uniform ones, if there are any."""

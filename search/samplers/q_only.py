@@ -9,6 +9,7 @@ import numpy as np
 from search.encoding import Code
 from search.feasible import LatencyFunction
 from search.history import History
+from search.insight import Insight, preferences
 from search.q_learning import Decisions, QLearning
 from search.samplers.base import CandidateSampler
 from supernet import SearchSpace
@@ -26,6 +27,9 @@ class QOnlySampler(CandidateSampler):
         super().__init__(space, latency, budget_ms, **options)
         decisions = Decisions(self.encoding.choices, self.feasible.extra_ms, self.feasible.slack_ms)
         self._agent = QLearning(decisions, seed=self.seed, trials=self.trials)
+
+    def insight(self, history: History) -> Insight:
+        return Insight(preferences(self._agent.table(history.observations), self.encoding))
 
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
         count = len(history.observations)

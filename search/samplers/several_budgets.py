@@ -9,6 +9,7 @@ import numpy as np
 from search.encoding import Code
 from search.feasible import LatencyFunction
 from search.history import History
+from search.insight import Insight
 from search.samplers.base import CandidateSampler
 from supernet import ChoiceSpace
 
@@ -39,6 +40,10 @@ class SeveralBudgets(CandidateSampler):
     ) -> None:
         super().__init__(space, latency, max(budgets_ms), seed=seed, trials=trials)
         self.samplers = tuple(make(budget_ms) for budget_ms in sorted(budgets_ms, reverse=True))
+
+    def insight(self, history: History) -> Insight:
+        """That of the largest budget's sampler."""
+        return self.samplers[0].insight(history.under(self.samplers[0].feasible.admits))
 
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
         first = len(history) % len(self.samplers)

@@ -1,11 +1,13 @@
 import base64
 import importlib.util
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
@@ -19,6 +21,7 @@ from scripts.report.figures import joined_names
 from scripts.report.page import page
 from scripts.report.sites import site_rows
 from scripts.report.statements import next_steps, shortfalls, summary
+from search.insight import Insight
 
 _specification = importlib.util.spec_from_file_location("made_run", Path(__file__).with_name("made_run.py"))
 made = importlib.util.module_from_spec(_specification)
@@ -144,10 +147,11 @@ def test_each_of_several_budgets_has_its_best(run_dir):
     assert "The budget was 50%, 1%, 0.42ms, that is" in said
     assert "Under 0.420 ms it is network" in said
     assert "No network meets 0.0" in said
-    assert "budget 50%, 1%, 0.42ms" in page(contents, run_dir)
+    assert "budget 50%, 1%, 0.42ms" in page(contents, run_dir, Insight())
 
 
-def test_a_run_without_any_network_within_the_budget_still_has_a_report(tmp_path):
+def test_a_run_without_any_network_within_the_budget_still_has_a_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "learned", lambda *_: Insight())
     made.write_run(tmp_path, winners=[made.metrics("1", measured_ms=0.7)])
     report.run(OmegaConf.load(tmp_path / "config.yaml"), tmp_path)
     assert "No network that was found meets it" in (tmp_path / "report.html").read_text()
@@ -164,12 +168,33 @@ def test_sites_in_order_with_what_they_cost():
     assert sum(row.share for row in rows) == pytest.approx(100)
 
 
-def test_the_page_is_whole_and_loads_nothing(run_dir, capsys):
+def test_the_page_is_whole_and_loads_nothing(run_dir, capsys, monkeypatch):
+    nothing_else = {
+        "site": "b",
+        "choice": "skip|dense|1",
+        "value": math.nan,
+        "runner_up": "",
+        "runner_up_value": math.nan,
+    }
+    chosen = {
+        "site": "a",
+        "choice": "conv3x3|filter(8)|2",
+        "value": 97.5,
+        "runner_up": "skip",
+        "runner_up_value": 95.25,
+    }
+    forecasts = pd.DataFrame({"number": range(20), "predicted": [0.1 * n for n in range(20)], "deviation": 1.0})
+    forecasts["found"] = [0.1 * n + (2.0 if n == 3 else 0.5) for n in range(20)]
+    insight = Insight(pd.DataFrame([chosen, nothing_else]), forecasts)
+    monkeypatch.setattr(report, "learned", lambda *_: insight)
     report.run(OmegaConf.load(run_dir / "config.yaml"), run_dir)
     page = Page((run_dir / "report.html").read_text())
     assert page.open == []
     assert all(reference.startswith("data:image/png;base64,") for reference in page.references)
-    assert len(page.pictures) == 4
+    assert len(page.pictures) == 5
+    assert "conv3x3 filter(8) 2" in page.text
+    assert "2.25" in page.text
+    assert "95 % lie in its 90 % interval" in page.text
     for picture in page.pictures:
         assert picture["alt"]
         image = Image.open(BytesIO(base64.b64decode(picture["src"].partition(",")[2])))
@@ -186,10 +211,10 @@ def test_the_page_is_whole_and_loads_nothing(run_dir, capsys):
 
 
 def test_a_tournament_is_told_where_one_was_held(run_dir):
-    assert "Which pruning algorithm" not in Page(page(Contents.read(run_dir), run_dir)).text
+    assert "Which pruning algorithm" not in Page(page(Contents.read(run_dir), run_dir, Insight())).text
     made.write_tournament(run_dir)
     contents = Contents.read(run_dir)
-    told = Page(page(contents, run_dir))
+    told = Page(page(contents, run_dir, Insight()))
     assert told.open == []
     assert "Which pruning algorithm" in told.text
     assert "93.25" in told.text
