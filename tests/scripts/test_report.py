@@ -185,7 +185,7 @@ def test_the_page_is_whole_and_loads_nothing(run_dir, capsys, monkeypatch):
     }
     forecasts = pd.DataFrame({"number": range(20), "predicted": [0.1 * n for n in range(20)], "deviation": 1.0})
     forecasts["found"] = [0.1 * n + (2.0 if n == 3 else 0.5) for n in range(20)]
-    insight = Insight(pd.DataFrame([chosen, nothing_else]), forecasts)
+    insight = Insight(pd.DataFrame([chosen, forced], columns=columns), forecasts)
     monkeypatch.setattr(report, "learned", lambda *_: insight)
     report.run(OmegaConf.load(run_dir / "config.yaml"), run_dir)
     page = Page((run_dir / "report.html").read_text())
