@@ -169,20 +169,9 @@ def test_sites_in_order_with_what_they_cost():
 
 
 def test_the_page_is_whole_and_loads_nothing(run_dir, capsys, monkeypatch):
-    nothing_else = {
-        "site": "b",
-        "choice": "skip|dense|1",
-        "value": math.nan,
-        "runner_up": "",
-        "runner_up_value": math.nan,
-    }
-    chosen = {
-        "site": "a",
-        "choice": "conv3x3|filter(8)|2",
-        "value": 97.5,
-        "runner_up": "skip",
-        "runner_up_value": 95.25,
-    }
+    columns = ("site", "choice", "value", "runner_up", "runner_up_value")
+    chosen = ("a", "conv3x3|filter(8)|2", 97.5, "skip", 95.25)
+    forced = ("b", "skip|dense|1", math.nan, "", math.nan)
     forecasts = pd.DataFrame({"number": range(20), "predicted": [0.1 * n for n in range(20)], "deviation": 1.0})
     forecasts["found"] = [0.1 * n + (2.0 if n == 3 else 0.5) for n in range(20)]
     insight = Insight(pd.DataFrame([chosen, forced], columns=columns), forecasts)
