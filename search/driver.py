@@ -151,13 +151,14 @@ class Search:
             retry_interrupted(study, self.sampler)
             running: dict[int, _Started] = {}
             failures = 0
-            history = self._history(study)
             while True:
-                while len(running) < workers.parallel and self._more(history, len(running)):
+                while len(running) < workers.parallel:
+                    history = self._history(study)
+                    if not self._more(history, len(running)):
+                        break
                     started = self._ask(study)
                     running[started.trial.number] = started
                     workers.submit(started.trial.number, started.candidate)
-                    history = self._history(study)
                 if not running:
                     return SearchResult.from_study(study, self.budgets_ms, exhausted=self._exhausted(history))
                 outcome = workers.next()
@@ -169,7 +170,6 @@ class Search:
                     raise SearchFailed(
                         f"{failures} evaluations failed in a row, the last one because {evaluation.failure}"
                     )
-                history = self._history(study)
 
     def _history(self, study: optuna.Study) -> History:
         return read_history(study, self.sampler.encoding)

@@ -209,10 +209,7 @@ class RayWorkers:
             timeout_s = None if self._running else self._patience_s
             ready, _ = ray.wait([*self._running, *self._starting], timeout=timeout_s)
             if not ready:
-                raise ClusterLost(
-                    f"no worker has been there for {self._patience_s:.0f} s: the cluster has {_describe()} now. Add "
-                    "nodes to it or free their processors; the same command goes on from the last finished trial"
-                )
+                raise self._lost()
             (reference,) = ready
             outcome = None
             if reference in self._starting:
@@ -222,6 +219,14 @@ class RayWorkers:
             self._assign()
             if outcome is not None:
                 return outcome
+
+    def wait(self) -> None:
+        """Until all workers are there."""
+        while self._starting:
+            ready, _ = ray.wait([*self._starting], timeout=self._patience_s)
+            if not ready:
+                raise self._lost()
+            self._welcome(ready[0])
 
     def close(self) -> None:
         """Let all workers go."""
@@ -263,6 +268,12 @@ class RayWorkers:
         self._deaths = 0
         self._idle.append(actor)
         return outcome
+
+    def _lost(self) -> ClusterLost:
+        return ClusterLost(
+            f"no worker has come within {self._patience_s:.0f} s: the cluster has {_describe()} now. Add nodes to it "
+            "or free their processors; the same command goes on from the last finished trial"
+        )
 
     def _replace(self, error: RayError) -> None:
         """Start another worker for one that is gone."""
