@@ -43,3 +43,21 @@ def progress() -> Iterator[Progress]:
         console=console,
     ) as bar:
         yield bar
+
+
+class _Shown(logging.Handler):
+    """Writes the message of a record to the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(escape(record.getMessage()), style="yellow", soft_wrap=True)
+
+
+@contextmanager
+def warnings_shown(package: str) -> Iterator[None]:
+    """What the loggers of `package` warn of also goes to the terminal."""
+    handler, logger = _Shown(logging.WARNING), logging.getLogger(package)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

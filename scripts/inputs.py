@@ -26,13 +26,13 @@ ELSEWHERE = ("profile", "predictor")
 def check(config: DictConfig, command: str) -> None:
     """Raise the named error of the first thing that cannot work for `command`, before anything is written."""
     budgets(config)
-    cluster(config).check(config.search.trials)
     finetune_recipe(config)
     supernet_recipe(config)
     for key, least in (("threads", 1), ("search.trials", 1), ("winners.at_least", 1), ("winners.pareto", 1)):
         found = OmegaConf.select(config, key)
         if not isinstance(found, int) or found < least:
             raise InvalidSetting(key, found, f"whole numbers from {least}")
+    cluster(config).check(config.search.trials)
     epochs = {"pruning.epochs": config.pruning.epochs}
     if (found := bracket(config)) is not None:
         names = [entrant.algorithm for entrant in found.entrants]

@@ -14,6 +14,7 @@ from scripts.log import log_to
 from scripts.run_directory import RunDirectory
 from scripts.stage import needed
 from scripts.stages import COMMANDS, STAGES
+from search.storage import masked
 
 
 def run_command(command: str, config: DictConfig) -> None:
@@ -24,7 +25,14 @@ def run_command(command: str, config: DictConfig) -> None:
     with held(run_dir):
         log = log_to(run_dir / "log.jsonl")
         try:
-            write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+            write_text(run_dir / "config.yaml", OmegaConf.to_yaml(_without_passwords(config), resolve=True))
             RunDirectory(run_dir, say).perform(STAGES, config, needed(STAGES, COMMANDS[command]))
         finally:
             log.close()
+
+
+def _without_passwords(config: DictConfig) -> DictConfig:
+    shown = config.copy()
+    if config.storage is not None:
+        shown.storage = masked(config.storage)
+    return shown

@@ -23,10 +23,12 @@ from search.evaluator import SupernetEvaluator
 from search.feasible import FeasibleSet, LatencyFunction
 from search.lowering import kernel_specs
 from search.result import SearchResult
+from search.study import STUDY_NAME, copy_to_file
 from supernet import Candidate, ChoiceSpace, EvaluationRecipe, OwnModel, SuperNet, SupernetRecipe, make_space
 from training import load_checkpoint, load_dataset
 
 DENSE = "dense.json"
+STUDY = "study.db"
 _SECONDS = 2.0
 
 
@@ -45,17 +47,18 @@ def run_search(
         config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
             `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
             `options`). Pictures are augmented as `training.supernet` says, if it is there. Without `cluster` all runs
-            in this process.
+            in this process. With `storage`, the URL of a database, the study lies there under the name `study`, and
+            `study.db` is a copy of it when the search is over.
         on_trial: called after every evaluation.
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
         BudgetError, InfeasibleBudget: a budget is not understood, or no candidate meets it.
-        StudyBusy, StudyCorrupt, StudyMismatch: `study.db` cannot be continued.
+        StudyBusy, StudyCorrupt, StudyMismatch, StorageUnreachable: the study cannot be continued.
         CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
         ClusterError: the cluster cannot be used.
     """
-    run_dir, settings = Path(config["run_dir"]), config["search"]
+    run_dir, settings, storage = Path(config["run_dir"]), config["search"], config.get("storage")
     budgets = Budgets.parse(config["budget"])
     cluster = make_cluster(config.get("cluster", {"driver": "local"}), config["device"]["name"])
     cluster.check(settings["trials"])
@@ -89,14 +92,18 @@ def run_search(
         ),
         latency,
         budgets.resolve(dense_ms, lambda: fastest_ms(space, lambda candidate: latency(candidate).upper_ms)),
-        run_dir / "study.db",
+        storage or run_dir / STUDY,
         sampler=settings["sampler"],
         trials=settings["trials"],
         seed=config["seed"],
         options=settings.get("options"),
         cluster=cluster,
+        study=config.get("study", STUDY_NAME),
     )
-    return search.run(on_trial)
+    result = search.run(on_trial)
+    if storage:
+        copy_to_file(storage, search.study, run_dir / STUDY)
+    return result
 
 
 def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budgets: Budgets, run_dir: Path) -> None:

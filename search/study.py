@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -93,6 +94,19 @@ def database(storage: str | Path) -> RDBStorage:
         return connection
 
     return RDBStorage(f"sqlite:///{storage}", engine_kwargs={"creator": connect})
+
+
+def copy_to_file(url: str, name: str, path: Path) -> None:
+    """Write the study `name` of a database into a file of its own, in the place of the one that is there."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    source, copy = open_database(url), database(part)
+    try:
+        optuna.copy_study(from_study_name=name, from_storage=source, to_storage=copy, to_study_name=STUDY_NAME)
+    finally:
+        source.engine.dispose()
+        copy.engine.dispose()
+    os.replace(part, path)
 
 
 @contextmanager

@@ -57,6 +57,18 @@ def test_search_writes_its_study_and_goes_on_with_it(config: dict[str, Any], tmp
     ]
 
 
+def test_a_study_in_a_database_is_copied_when_the_search_is_over(config: dict[str, Any], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"
+    first = run_search({**config, "storage": url, "study": "one"})
+    run_search({**config, "storage": url, "study": "two", "seed": 0, "search": {**config["search"], "trials": 1}})
+    config["search"]["trials"] = 5
+    again = run_search({**config, "storage": url, "study": "one"})
+    pd.testing.assert_frame_equal(again.trials[:4], first.trials)
+    with_file = run_search(config)
+    pd.testing.assert_frame_equal(with_file.trials, again.trials)
+    assert not list(tmp_path.glob("*.part*"))
+
+
 def test_relative_budget_refers_to_the_dense_latency_measured_once(config: dict[str, Any], tmp_path: Path) -> None:
     config["budget"] = "300%"
     result = run_search(config)
