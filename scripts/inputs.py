@@ -16,6 +16,7 @@ from scripts.errors import InvalidSetting
 from scripts.user_model import load_model, load_weights
 from search import Bracket, Budget, Budgets, Entrant
 from search.cluster import Cluster, make_cluster
+from search.cluster.runner import ClusterRunner, device_on
 from supernet import ModelSpace, OwnModel, OwnRecipe, SearchSpace, SuperNet, SupernetRecipe, make_space
 from training import Dataset, Recipe, load_dataset
 
@@ -47,7 +48,7 @@ def check(config: DictConfig, command: str) -> None:
     if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
         raise InvalidSetting("profile.minutes", minutes, "null, or a number above 0")
     where = device(config)
-    if isinstance(where.runner, LocalRunner):
+    if isinstance(where.runner, LocalRunner) or (isinstance(where.runner, ClusterRunner) and where.runner.in_process):
         require_here(where.target)
     elif command not in ELSEWHERE:
         raise InvalidSetting("device", where.name, f"devices in this process, for all but {' and '.join(ELSEWHERE)}")
@@ -90,8 +91,10 @@ def _staged(config: DictConfig, data: Dataset) -> SearchSpace:
 
 
 def device(config: DictConfig) -> Device:
-    """The device that latencies are measured on."""
-    return Device.from_config(mapping(config.device))
+    """The device that latencies are measured on, wherever in the cluster it is."""
+    if OmegaConf.select(config, "cluster.driver") in (None, "local"):
+        return Device.from_config(mapping(config.device))
+    return device_on(cluster(config), mapping(config.device))
 
 
 def cluster(config: DictConfig) -> Cluster:

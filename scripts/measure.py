@@ -1,4 +1,4 @@
-"""Measure dense network, winners and ONNX Runtime in one interleaved run; test accuracy, once."""
+"""Measure dense network, winners and ONNX Runtime in one interleaved run on the device; test accuracy, once."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from compiler import CompiledModel, load_compiled
-from latency_model import compare_runtimes, onnx_peer
-from scripts import inputs, networks
+from scripts import inputs
 from scripts.files import read_json, write_json
 from scripts.finetune import finished_networks
 from scripts.metrics import KernelTime, Metrics
+from scripts.networks import load as load_network
+from scripts.side_by_side import ONNX, Records, compare
+from search.cluster.parcel import pack
 from training import evaluate
-
-_ONNX = "onnxruntime "
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
@@ -24,16 +23,13 @@ def run(config: DictConfig, run_dir: Path) -> None:
     data = inputs.dataset(config)
     image = np.random.default_rng(config.seed).standard_normal((1, *data.input_shape), np.float32)
     dense, *winners = finished_networks(run_dir)
-    compiled = {folder.name: load_compiled(folder) for folder in (dense, *winners)}
-    peers = {winner.name: compiled[winner.name].run_once() for winner in winners}
-    peers |= {_ONNX + folder.name: onnx_peer(folder / "model.onnx", image) for folder in (dense, *winners)}
-    table = compare_runtimes(compiled[dense.name], peers, seconds=config.winners.seconds)
-    table.loc[0, "runtime"] = dense.name
-    write_json(run_dir / "measured.json", table.to_dict("records"))
-    ms, spread = (dict(zip(table["runtime"], table[name].tolist(), strict=True)) for name in ("measured_ms", "spread"))
+    networks = {folder.name: pack(folder) for folder in (dense, *winners)}
+    table, kernels = inputs.cluster(config).on_device(compare, networks, image, config.winners.seconds)
+    write_json(run_dir / "measured.json", table)
+    ms, spread = ({row["runtime"]: float(row[name]) for row in table} for name in ("measured_ms", "spread"))
     limits_ms = inputs.budgets(config).measured(ms[dense.name])
     exported = read_json(run_dir / "export.json")
-    modules = {folder.name: networks.load(config, folder / "model.safetensors") for folder in (dense, *winners)}
+    modules = {folder.name: load_network(config, folder / "model.safetensors") for folder in (dense, *winners)}
     parameters = {name: sum(weight.numel() for weight in network.parameters()) for name, network in modules.items()}
     accuracy = {name: evaluate(network, data.test).accuracy for name, network in modules.items()}
     for folder in (dense, *winners):
@@ -52,22 +48,21 @@ def run(config: DictConfig, run_dir: Path) -> None:
             budget_ms=min((limit for limit in limits_ms if ms[folder.name] <= limit), default=limits_ms[0]),
             dense_ms=ms[dense.name],
             dense_test_accuracy=accuracy[dense.name],
-            onnxruntime_ms=ms[_ONNX + folder.name],
-            onnxruntime_spread=spread[_ONNX + folder.name],
-            onnxruntime_dense_ms=ms[_ONNX + dense.name],
+            onnxruntime_ms=ms[ONNX + folder.name],
+            onnxruntime_spread=spread[ONNX + folder.name],
+            onnxruntime_dense_ms=ms[ONNX + dense.name],
             parameters=parameters[folder.name],
             dense_parameters=parameters[dense.name],
             onnx_bytes=exported[str(folder.relative_to(run_dir))]["onnx_bytes"],
             dense_onnx_bytes=exported[str(dense.relative_to(run_dir))]["onnx_bytes"],
             epochs=known["epochs"],
             algorithm=known["algorithm"],
-            kernels=_kernels(compiled[folder.name]),
+            kernels=_kernels(kernels[folder.name]),
             sites=tuple(known["sites"]),
         ).write(folder / "metrics.json")
 
 
-def _kernels(compiled: CompiledModel) -> tuple[KernelTime, ...]:
-    compiled.time()
+def _kernels(rows: Records) -> tuple[KernelTime, ...]:
     return tuple(
         KernelTime(
             layer=str(row["layer"]),
@@ -77,7 +72,7 @@ def _kernels(compiled: CompiledModel) -> tuple[KernelTime, ...]:
             why=str(row["why"]),
             measured_us=float(row["measured_us"]),
         )
-        for row in compiled.kernels.to_dict("records")
+        for row in rows
     )
 
 

@@ -14,13 +14,15 @@ from omegaconf import DictConfig
 from torch import nn
 
 from compiler import CompiledModel, compile_model
-from latency_model import LatencyPredictor, compare_runtimes
+from latency_model import LatencyPredictor
 from pruning import Algorithm, make_algorithm
 from scripts import inputs, networks
 from scripts import supernet as supernet_stage
 from scripts.console import progress
 from scripts.files import read_json, write_json
+from scripts.side_by_side import compare
 from search import Bracket, Tournament, fit_pruned, kernel_specs
+from search.cluster.parcel import pack_compiled
 from supernet import Candidate, OwnModel, SuperNet
 from training import evaluate, fit, recalibrate_as_trained
 
@@ -47,13 +49,14 @@ class Tuner:
         if not (folder / "candidate.json").exists():
             self._train_dense(folder)
         self.dense = networks.load(config, folder / "model.safetensors")
-        self._dense_compiled = self._compile(self.dense)
+        self._dense_compiled = pack_compiled(self._compile(self.dense))
 
     def measure(self, candidate: Candidate) -> tuple[float, float]:
         """Milliseconds of the candidate and of the dense network, taking turns; the latency needs no training."""
         compiled = self._compile(self.supernet.extract(candidate).eval())
-        table = compare_runtimes(compiled, {"dense": self._dense_compiled.run_once()}, seconds=_SECONDS)
-        candidate_ms, dense_ms = table["measured_ms"].tolist()
+        networks = {"candidate": pack_compiled(compiled), "dense": self._dense_compiled}
+        rows, _ = inputs.cluster(self.config).on_device(compare, networks, None, _SECONDS)
+        candidate_ms, dense_ms = (float(row["measured_ms"]) for row in rows)
         return candidate_ms, dense_ms
 
     def prune(self, candidate: Candidate, folder: Path, supernet_accuracy: float) -> None:

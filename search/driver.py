@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from search.cluster import Cluster, LocalCluster, Outcome
 from search.errors import SearchFailed, StudyMismatch
@@ -62,7 +62,8 @@ class Evaluation:
 class _Started:
     """A trial whose candidate is being evaluated."""
 
-    trial: optuna.Trial
+    number: int
+    trial_id: int
     candidate: Candidate
     prediction: PredictedLatency
 
@@ -156,13 +157,13 @@ class Search:
                     history = self._history(study)
                     if not self._more(history, len(running)):
                         break
-                    started = self._ask(study)
-                    running[started.trial.number] = started
-                    workers.submit(started.trial.number, started.candidate)
+                    started = self._start(study, history, waiting=len(history.pending) > len(running))
+                    running[started.number] = started
+                    workers.submit(started.number, started.candidate)
                 if not running:
                     return SearchResult.from_study(study, self.budgets_ms, exhausted=self._exhausted(history))
                 outcome = workers.next()
-                evaluation = self._tell(study, running.pop(outcome.number), outcome, len(history.observations) + 1)
+                evaluation = self._finish(study, running.pop(outcome.number), outcome, len(history.observations) + 1)
                 failures = failures + 1 if evaluation.failure else 0
                 if on_trial is not None:
                     on_trial(evaluation)
@@ -183,28 +184,55 @@ class Search:
     def _exhausted(self, history: History) -> bool:
         return self.sampler.feasible.exhausted(history.seen)
 
-    def _ask(self, study: optuna.Study) -> _Started:
-        trial = study.ask(dict(self.sampler.distributions()))
-        candidate = self.sampler.suggest(trial)
-        prediction = self.latency(candidate)
-        trial.set_user_attr("candidate", candidate.to_json())
-        trial.set_user_attr("predicted_ms", prediction.mean_ms)
-        trial.set_user_attr("predicted_upper_ms", prediction.upper_ms)
-        trial.set_user_attr("seed", self.seed)
-        trial.set_constraint("latency", prediction.upper_ms - self.budgets_ms[0])
-        return _Started(trial, candidate, prediction)
+    def _start(self, study: optuna.Study, history: History, *, waiting: bool) -> _Started:
+        """A new trial: of a candidate that waits in the study, or of one that the sampler proposes.
 
-    def _tell(self, study: optuna.Study, started: _Started, outcome: Outcome, done: int) -> Evaluation:
-        trial, prediction = started.trial, started.prediction
+        A proposal is written at once with all that belongs to it. `study.ask` and `study.tell` would make dozens of
+        transactions of that, which take longer than many an evaluation.
+        """
+        if waiting:
+            asked = study.ask(dict(self.sampler.distributions()))
+            candidate = self.sampler.suggest(asked)
+            prediction = self.latency(candidate)
+            for key, value in self._attributes(candidate, prediction).items():
+                asked.set_user_attr(key, value)
+            asked.set_constraint("latency", prediction.upper_ms - self.budgets_ms[0])
+            return _Started(asked.number, asked._trial_id, candidate, prediction)
+        code = self.sampler.next_code(history)
+        candidate = self.sampler.encoding.candidate(code)
+        prediction = self.latency(candidate)
+        trial_id = study._storage.create_new_trial(
+            study._study_id,
+            create_trial(
+                state=TrialState.RUNNING,
+                params=dict(self.sampler.encoding.params(code)),
+                distributions=dict(self.sampler.distributions()),
+                user_attrs=self._attributes(candidate, prediction),
+                constraints={"latency": prediction.upper_ms - self.budgets_ms[0]},
+            ),
+        )
+        return _Started(study._storage.get_trial_number_from_id(trial_id), trial_id, candidate, prediction)
+
+    def _attributes(self, candidate: Candidate, prediction: PredictedLatency) -> dict[str, Any]:
+        return {
+            "candidate": candidate.to_json(),
+            "predicted_ms": prediction.mean_ms,
+            "predicted_upper_ms": prediction.upper_ms,
+            "seed": self.seed,
+        }
+
+    def _finish(self, study: optuna.Study, started: _Started, outcome: Outcome, done: int) -> Evaluation:
+        storage, prediction = study._storage, started.prediction
         if outcome.failure is None:
-            trial.set_user_attr("accuracy", outcome.accuracy)
-            study.tell(trial, reward(outcome.accuracy, prediction.upper_ms, self.budgets_ms[0]))
+            value = reward(outcome.accuracy, prediction.upper_ms, self.budgets_ms[0])
+            storage.set_trial_user_attr(started.trial_id, "accuracy", outcome.accuracy)
+            storage.set_trial_state_values(started.trial_id, TrialState.COMPLETE, [value])
         else:
-            trial.set_user_attr("failure", outcome.failure)
-            study.tell(trial, state=TrialState.FAIL)
-            _logger.warning("the evaluation of trial %d failed: %s", trial.number, outcome.failure)
+            storage.set_trial_user_attr(started.trial_id, "failure", outcome.failure)
+            storage.set_trial_state_values(started.trial_id, TrialState.FAIL)
+            _logger.warning("the evaluation of trial %d failed: %s", started.number, outcome.failure)
         return Evaluation(
-            trial.number,
+            started.number,
             done,
             self.trials,
             started.candidate,

@@ -48,7 +48,7 @@ class CandidateSampler(BaseSampler, ABC):
         self.trials = trials
         self.encoding = Encoding(space)
         self.feasible = FeasibleSet(self.encoding, latency, budget_ms)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @abstractmethod
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
@@ -57,6 +57,21 @@ class CandidateSampler(BaseSampler, ABC):
     def insight(self, history: History) -> Insight:
         """What the sampler has learned from a history."""
         return Insight()
+
+    def next_code(self, history: History) -> Code:
+        """What is to be evaluated after `history`; depends on it and the seed alone.
+
+        Raises:
+            FeasibleSetExhausted: every candidate under the budget has been proposed already.
+        """
+        with self._lock:
+            code = self.propose(history, np.random.default_rng([self.seed, len(history)]))
+        if code is None:
+            raise FeasibleSetExhausted(
+                f"all {len(history.seen)} candidates under {self.feasible.budget_ms:.4g} ms have been evaluated: "
+                "raise the budget, or offer more choices"
+            )
+        return code
 
     def distributions(self) -> dict[str, CategoricalDistribution]:
         """The parameters of a trial."""
@@ -79,13 +94,7 @@ class CandidateSampler(BaseSampler, ABC):
         if trial.system_attrs.get("fixed_params", {}).keys() >= set(self.encoding.names):
             return {}
         with self._lock:
-            history = read_history(study, self.encoding, trial)
-            code = self.propose(history, np.random.default_rng([self.seed, len(history)]))
-            if code is None:
-                raise FeasibleSetExhausted(
-                    f"all {len(history.seen)} candidates under {self.feasible.budget_ms:.4g} ms have been evaluated: "
-                    "raise the budget, or offer more choices"
-                )
+            code = self.next_code(read_history(study, self.encoding, trial))
             study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, list(code))
         return dict(self.encoding.params(code))
 
