@@ -16,6 +16,7 @@ from supernet.candidate import Candidate
 from supernet.extraction import Shared, extract
 from supernet.network import Network
 from training import Dataset, Metrics, Split, batches, evaluate, recalibrate_batch_norm
+from training.memory import give_back_memory
 from training.modules import channels_last, preserved_modes
 
 MOMENTUM = 0.9
@@ -77,7 +78,9 @@ def fast_evaluate(
         recalibrate_batch_norm(network, (images for images, _ in islice(passes, recipe.recalibration_batches)))
         if isinstance(network, Network):
             network.fold()
-        return evaluate(network, validation, EVALUATED)
+        metrics = evaluate(network, validation, EVALUATED)
+    give_back_memory()
+    return metrics
 
 
 def _train(network: nn.Module, passes: Iterator[tuple[Tensor, Tensor]], steps: int, lr: float) -> None:
