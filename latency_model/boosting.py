@@ -60,11 +60,15 @@ class Boosting:
             folds = _folds(len(target), seed + division)
             for fold in range(min(FOLDS, len(target))):
                 train, test = folds != fold, folds == fold
-                data = lightgbm.Dataset(features[train], target[train])
-                model = lightgbm.train({**_PARAMETERS, "seed": seed + FOLDS * division + fold}, data, ROUNDS)
+                model = _train(features[train], target[train], seed + FOLDS * division + fold)
                 unseen[test] += np.asarray(model.predict(features[test], num_threads=1)) / DIVISIONS
                 texts.append(model.model_to_string())
         return cls(texts[:FOLDS]), unseen
+
+    @classmethod
+    def single(cls, features: Floats, target: Floats, seed: int) -> Boosting:
+        """One model, fitted to all rows."""
+        return cls([_train(features, target, seed).model_to_string()])
 
     def predict(self, features: Floats) -> Floats:
         """Predictions [n] for `features` [n, columns]; a row's does not depend on the others."""
@@ -79,3 +83,7 @@ class Boosting:
 
 def _folds(count: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(count) % FOLDS
+
+
+def _train(features: Floats, target: Floats, seed: int) -> lightgbm.Booster:
+    return lightgbm.train({**_PARAMETERS, "seed": seed}, lightgbm.Dataset(features, target), ROUNDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -15,7 +16,7 @@ from latency_model.environment import Environment
 from latency_model.errors import InvalidDevice, UnknownDevice
 from latency_model.runner import Runner, make_runner
 
-_KEYS = ("name", "target", "compiler", "flags", "runner")
+_KEYS = ("name", "target", "compiler", "flags", "runner", "peak_gflops", "bandwidth_gb_s")
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,23 @@ class Device:
         name: name in configs, tables and reports.
         target: what the code generator compiles for.
         runner: how a program gets there and back.
+        peak_gflops, bandwidth_gb_s: what one core can compute, and read from its caches, by the data sheet, if known:
+            from where predictions start when nothing has been measured.
     """
 
     name: str
     target: Target
     runner: Runner
+    peak_gflops: float | None = None
+    bandwidth_gb_s: float | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Device:
         """A device from a mapping with the keys of `conf/device/*.yaml`.
 
         Keys: `name`; optionally `target` (name of a target, default `local`: this machine's widest), `compiler`
-        (command), `flags` (list, in place of the target's) and `runner` (kind, or a mapping with `kind` and options).
+        (command), `flags` (list, in place of the target's), `runner` (kind, or a mapping with `kind` and options),
+        `peak_gflops` and `bandwidth_gb_s` (see `Device`).
 
         Raises:
             InvalidDevice: if a key is missing, unknown or of the wrong type.
@@ -54,11 +60,29 @@ class Device:
             if isinstance(config["flags"], str):
                 raise InvalidDevice(f"flags of device {config['name']!r} must be a list, e.g. [{config['flags']!r}]")
             target = replace(target, flags=tuple(map(str, config["flags"])))
-        return cls(config["name"], target, make_runner(config.get("runner", "local")))
+        known = {key: _positive(config, key) for key in ("peak_gflops", "bandwidth_gb_s") if key in config}
+        return cls(config["name"], target, make_runner(config.get("runner", "local")), **known)
+
+    @property
+    def cycle_us(self) -> float | None:
+        """Microseconds of a cycle in which two vectors are multiplied and added, None if the peak is not known."""
+        return None if self.peak_gflops is None else 4 * self.target.vector / (1e3 * self.peak_gflops)
+
+    @property
+    def byte_us(self) -> float | None:
+        """Microseconds of reading a byte, None if the bandwidth is not known."""
+        return None if self.bandwidth_gb_s is None else 1 / (1e3 * self.bandwidth_gb_s)
 
     def environment(self) -> Environment:
         """What times measured on the device now depend on."""
         return self.runner.environment(self.name, self.target)
+
+
+def _positive(config: Mapping[str, Any], key: str) -> float:
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InvalidDevice(f"{key} of device {config['name']!r} is {value!r}; give a number above 0, or leave it out")
+    return float(value)
 
 
 def load_device(name: str) -> Device:

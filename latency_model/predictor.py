@@ -4,93 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from compiler import KernelSpec, Target
+from compiler import KernelSpec
 from latency_model import artifact
 from latency_model.accuracy import accuracy_figures, noise_figures
-from latency_model.boosting import Boosting
-from latency_model.conformal import conformal_quantile
 from latency_model.device import Device
-from latency_model.errors import InvalidMeasurement, TimesEmulated, TooFewMeasurements, UnknownKernel
-from latency_model.features import Encoder, schedules, work
+from latency_model.errors import InvalidMeasurement, TimesEmulated, TooFewMeasurements
 from latency_model.held_out import is_held_out
-from latency_model.neighbourhood import Neighbourhood
+from latency_model.kernel_model import COVERAGE, KernelModel
+from latency_model.kernel_transfer import Source, Transfer, TransferredKernels, transfer
 from latency_model.network import NetworkModel, NetworkPrediction
-from latency_model.roofline import Roofline
 from latency_model.runner import Floats
 from latency_model.store import specs_of
 
-Kind = tuple[str, str, int]
-"""Operation, element type and threads."""
-
-COVERAGE = 0.9
 MIN_KERNELS = 20
-ANY = "any"
-OF_ITS_OWN = 30
-"""Kernels of an operation from which on its intervals rest on its own errors (Mondrian conformal prediction; Vovk et
-al., 2005): changes of layout are predicted worse than convolutions, and would widen the intervals of these."""
-
-
-@dataclass(frozen=True)
-class KernelModel:
-    """Everything that is fitted to single kernels.
-
-    Attributes:
-        encoder: features of a kernel.
-        roofline: the analytic part.
-        boosting: logarithm of measured over analytic.
-        neighbourhood: the kernels fitted to, by their features.
-        log_widths: half-width of the conformal interval of the logarithm for a kernel of remoteness 1, by operation;
-            rare operations share that of `ANY`.
-        measured: microseconds of the kernels fitted to. Asked for one of them, the answer is its own measurement;
-            asked for a kind (operation, threads, element type) that is not among them, there is none.
-    """
-
-    encoder: Encoder
-    roofline: Roofline
-    boosting: Boosting
-    neighbourhood: Neighbourhood
-    log_widths: Mapping[str, float]
-    measured: Mapping[KernelSpec, float]
-
-    def predict(self, specs: Sequence[KernelSpec]) -> Floats:
-        """Predicted microseconds, and half-width of the interval of their logarithm [len(specs), 2].
-
-        The further a kernel is from all that were fitted to, the wider its interval.
-
-        Raises:
-            UnknownKernel: if a kernel is of a kind that was never measured.
-        """
-        for kind in dict.fromkeys(map(_kind, specs)):
-            if kind not in self._kinds:
-                known = "; ".join(sorted(_in_words(kind) for kind in self._kinds))
-                raise UnknownKernel(
-                    f"no {_in_words(kind)} was ever measured; measured are {known}. "
-                    "Profile some kernels of that kind and fit again."
-                )
-        chosen = schedules(specs, self.encoder.target)
-        features = self.encoder.encode(specs, chosen)
-        analytic = self.roofline.us(work(chosen))
-        modelled = analytic * np.exp(self.boosting.predict(features))
-        us = [self.measured.get(spec, time) for spec, time in zip(specs, modelled.tolist(), strict=True)]
-        widths = np.array([self.log_widths.get(spec.op, self.log_widths[ANY]) for spec in specs])
-        return np.stack([us, widths * self.neighbourhood.remoteness(features)], axis=1)
-
-    def disagreement(self, specs: Sequence[KernelSpec]) -> Floats:
-        """How far the models that were fitted to different parts of the kernels are apart: deviation of the logarithm
-        [len(specs)]."""
-        return self.boosting.disagreement(self.encoder.encode(specs, schedules(specs, self.encoder.target)))
-
-    @cached_property
-    def _kinds(self) -> frozenset[Kind]:
-        return frozenset(map(_kind, self.measured))
 
 
 class LatencyPredictor:
@@ -105,7 +39,7 @@ class LatencyPredictor:
     Predictions are remembered, so that asking again for a kernel costs a look-up.
     """
 
-    def __init__(self, device: str, kernels: KernelModel, network: NetworkModel) -> None:
+    def __init__(self, device: str, kernels: Source, network: NetworkModel) -> None:
         self.device = device
         self.network = network
         self._kernels = kernels
@@ -125,25 +59,33 @@ class LatencyPredictor:
             TooFewMeasurements: with fewer than 20 kernels to fit to.
             InvalidMeasurement: if a time is not positive and finite.
         """
-        if device.runner.emulated:
-            raise TimesEmulated(
-                f"device {device.name} is emulated: its times are not those of the processor. Profile a real device; "
-                "the emulator only shows that programs run and compute the right numbers."
-            )
-        specs, us = _training_rows(table)
-        encoder = Encoder.of(specs, device.target)
-        chosen = schedules(specs, device.target)
-        amounts = work(chosen)
-        roofline = Roofline.fit(amounts, us)
-        residual = np.log(us / roofline.us(amounts))
-        features = encoder.encode(specs, chosen)
-        boosting, unseen = Boosting.fit(features, residual, seed)
-        neighbourhood, remoteness = Neighbourhood.of(features)
-        widths = _widths(specs, np.abs(unseen - residual) / remoteness)
-        measured = dict(zip(specs, us.tolist(), strict=True))
-        return cls(
-            device.name, KernelModel(encoder, roofline, boosting, neighbourhood, widths, measured), NetworkModel()
-        )
+        _require_real(device)
+        specs, us = _training_rows(table, MIN_KERNELS)
+        return cls(device.name, KernelModel.fit(specs, us, device.target, seed), NetworkModel())
+
+    @classmethod
+    def transfer(
+        cls, table: pd.DataFrame, device: Device, sources: Sequence[LatencyPredictor], seed: int = 0
+    ) -> tuple[LatencyPredictor, Transfer]:
+        """A predictor for a device of which little was measured, from those of other devices.
+
+        Args:
+            table, device, seed: see `fit`; a table without any row is enough.
+            sources: predictors of other devices, at least one.
+
+        Returns:
+            it, and how it came about.
+
+        Raises:
+            TimesEmulated, InvalidMeasurement: see `fit`.
+            UnknownKernel: see `kernel_transfer.transfer`.
+        """
+        _require_real(device)
+        specs, us = _training_rows(table, 0)
+        kernels = [source._kernels for source in sources]
+        sheet = {"cycle_us": device.cycle_us, "byte_us": device.byte_us}
+        found = transfer(specs, us, device.target, kernels, **sheet, seed=seed)
+        return cls(device.name, found.kernels, NetworkModel()), found
 
     def fit_networks(
         self, networks: Sequence[Sequence[KernelSpec]], measured_ms: Sequence[float] | Floats
@@ -224,17 +166,17 @@ class LatencyPredictor:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the predictor into `folder` as JSON and LightGBM's text; no pickle."""
-        kernels = self._kernels
         facts = {
             "device": self.device,
-            "target": vars(kernels.encoder.target),
-            "categories": kernels.encoder.categories,
-            "roofline": vars(kernels.roofline),
-            "log_widths": {op: artifact.number(width) for op, width in kernels.log_widths.items()},
-            "measured": [{**spec.to_dict(), "us": us} for spec, us in kernels.measured.items()],
+            **self._kernels.to_facts(),
             "network": {key: artifact.number(value) for key, value in vars(self.network).items()},
         }
-        artifact.save(folder, facts, kernels.boosting.texts)
+        if isinstance(self._kernels, KernelModel):
+            artifact.save(folder, facts, self._kernels.boosting.texts)
+            return
+        for number, source in enumerate(self._kernels.sources):
+            LatencyPredictor(f"source of {self.device}", source, NetworkModel()).save(Path(folder) / _source(number))
+        artifact.save(folder, facts, ())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LatencyPredictor:
@@ -244,24 +186,16 @@ class LatencyPredictor:
             PredictorNotFound: if nothing was saved there.
             PredictorCorrupt: if a file is missing, cut off or altered.
         """
-        return artifact.load(folder, cls._from_facts)
+        return artifact.load(folder, partial(cls._from_facts, Path(folder)))
 
     @classmethod
-    def _from_facts(cls, facts: Mapping[str, Any], texts: Sequence[str]) -> LatencyPredictor:
-        target = Target(**{**facts["target"], "flags": tuple(facts["target"]["flags"])})
-        categories = tuple((str(kind), str(value)) for kind, value in facts["categories"])
-        encoder = Encoder(target, categories)
-        measured = {KernelSpec.from_dict(row): float(row["us"]) for row in facts["measured"]}
-        specs = list(measured)
-        neighbourhood, _ = Neighbourhood.of(encoder.encode(specs, schedules(specs, target)))
-        kernels = KernelModel(
-            encoder,
-            Roofline(**facts["roofline"]),
-            Boosting(texts),
-            neighbourhood,
-            {str(op): float(width) for op, width in facts["log_widths"].items()},
-            measured,
-        )
+    def _from_facts(cls, folder: Path, facts: Mapping[str, Any], texts: Sequence[str]) -> LatencyPredictor:
+        kernels: Source
+        if "shares" in facts:
+            sources = [cls.load(folder / _source(number))._kernels for number in range(len(facts["shares"]))]
+            kernels = TransferredKernels.from_facts(facts, sources)
+        else:
+            kernels = KernelModel.from_facts(facts, texts)
         network = NetworkModel(**{key: float(value) for key, value in facts["network"].items()})
         return cls(str(facts["device"]), kernels, network)
 
@@ -277,29 +211,25 @@ class LatencyPredictor:
         return np.array([self._memory[spec] for spec in specs], dtype=np.float64).reshape(-1, 2)
 
 
-def _widths(specs: Sequence[KernelSpec], scores: Floats) -> dict[str, float]:
-    """Conformal half-widths of each operation that is common enough, and of all together."""
-    ops = np.array([spec.op for spec in specs])
-    common = [op for op in sorted(set(ops.tolist())) if (ops == op).sum() >= OF_ITS_OWN]
-    own = {op: conformal_quantile(scores[ops == op], COVERAGE) for op in common}
-    return {**own, ANY: conformal_quantile(scores, COVERAGE)}
+def _source(number: int) -> str:
+    """Folder of a source within that of a predictor."""
+    return f"source-{number}"
 
 
-def _kind(spec: KernelSpec) -> Kind:
-    return spec.op, spec.dtype, spec.threads
+def _require_real(device: Device) -> None:
+    if device.runner.emulated:
+        raise TimesEmulated(
+            f"device {device.name} is emulated: its times are not those of the processor. Profile a real device; "
+            "the emulator only shows that programs run and compute the right numbers."
+        )
 
 
-def _in_words(kind: Kind) -> str:
-    op, dtype, threads = kind
-    return f"{op} in {dtype} on {threads} thread(s)"
-
-
-def _training_rows(table: pd.DataFrame) -> tuple[list[KernelSpec], Floats]:
+def _training_rows(table: pd.DataFrame, least: int) -> tuple[list[KernelSpec], Floats]:
     specs = specs_of(table)
     train = np.array([not is_held_out(spec) for spec in specs], dtype=bool)
-    if train.sum() < MIN_KERNELS:
+    if train.sum() < least:
         raise TooFewMeasurements(
-            f"{int(train.sum())} measured kernels may be trained on, at least {MIN_KERNELS} are needed; profile more"
+            f"{int(train.sum())} measured kernels may be trained on, at least {least} are needed; profile more"
         )
     us = table["median_us"].to_numpy(dtype=np.float64)[train]
     if not (np.isfinite(us) & (us > 0)).all():

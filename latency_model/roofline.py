@@ -42,6 +42,10 @@ class Roofline:
         found = least_squares(residual, start, loss="soft_l1", f_scale=0.2)
         return cls(*(float(value) for value in np.exp(found.x)))
 
+    def times(self, factor: float) -> Roofline:
+        """That of a device that takes `factor` times as long for everything."""
+        return Roofline(factor * self.cycle_us, factor * self.byte_us, factor * self.call_us)
+
     def us(self, work: Floats) -> Floats:
         """Microseconds for `work` [kernels, 2]."""
         result: Floats = np.maximum(work[:, 0] * self.cycle_us, work[:, 1] * self.byte_us) + self.call_us

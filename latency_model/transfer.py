@@ -42,11 +42,13 @@ class Choice:
         predict: its prediction for cases by number.
         errors: of each name the smallest root mean square of the log ratio of predicted and measured, on cases that
             were left out of the fit.
+        left_out: that log ratio of each case under the chosen mode [n]; empty below two cases.
     """
 
     mode: Mode
     predict: Predict
     errors: dict[str, float]
+    left_out: Floats
 
 
 def choose(modes: Sequence[Mode], cases: Ints, measured: Floats, *, seed: int = 0) -> Choice:
@@ -67,15 +69,17 @@ def choose(modes: Sequence[Mode], cases: Ints, measured: Floats, *, seed: int = 
         least = min(mode.least for mode in modes)
         raise TooFewMeasurements(f"{len(cases)} cases were measured; the least that any mode needs is {least}")
     if not len(cases):
-        return Choice(allowed[0], allowed[0].fit(cases, measured), {})
+        return Choice(allowed[0], allowed[0].fit(cases, measured), {}, np.empty(0))
     require_latencies(measured)
     fold = np.random.default_rng(seed).permutation(len(cases)) % min(FOLDS, len(cases))
-    errors = [_left_out_error(mode, cases, measured, fold) if len(cases) > 1 else 0.0 for mode in allowed]
-    best = allowed[int(np.argmin(errors))]
+    logs = [_left_out(mode, cases, measured, fold) if len(cases) > 1 else np.zeros(0) for mode in allowed]
+    errors = [float(np.sqrt(np.mean(off**2))) if len(off) else 0.0 for off in logs]
+    number = int(np.argmin(errors))
+    best = allowed[number]
     by_name: dict[str, float] = {}
     for mode, error in zip(allowed, errors, strict=True):
         by_name[mode.name] = min(error, by_name.get(mode.name, error))
-    return Choice(best, best.fit(cases, measured), by_name)
+    return Choice(best, best.fit(cases, measured), by_name, logs[number])
 
 
 def network_modes(counts: Floats, groups: Ints, sources: Sequence[TermSum]) -> list[Mode]:
@@ -95,13 +99,13 @@ def network_modes(counts: Floats, groups: Ints, sources: Sequence[TermSum]) -> l
     return [Mode(SPECS, 0, lambda cases, measured: lambda asked: known[asked].mean(axis=1)), *modes]
 
 
-def _left_out_error(mode: Mode, cases: Ints, measured: Floats, fold: Ints) -> float:
+def _left_out(mode: Mode, cases: Ints, measured: Floats, fold: Ints) -> Floats:
     logs = np.empty(len(cases))
     for number in np.unique(fold):
         out = fold == number
         predicted = mode.fit(cases[~out], measured[~out])(cases[out])
         logs[out] = np.log(np.maximum(predicted, 1e-3 * measured[out]) / measured[out])
-    return float(np.sqrt(np.mean(logs**2)))
+    return logs
 
 
 def _own(counts: Floats, groups: Ints, strength: float) -> Fit:

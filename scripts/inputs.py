@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from compiler import find_compiler
 from compiler.runtime import require_here
-from latency_model import Device
+from latency_model import Device, LatencyPredictor
 from latency_model.runners.local import LocalRunner
 from scripts.errors import InvalidSetting
 from scripts.user_model import load_model, load_weights
@@ -53,6 +53,7 @@ def check(config: DictConfig, command: str) -> None:
     elif command not in ELSEWHERE:
         raise InvalidSetting("device", where.name, f"devices in this process, for all but {' and '.join(ELSEWHERE)}")
     find_compiler(where.target)
+    sources(config)
     own_recipe(config)
     space(config, dataset(config))
     torch.set_num_threads(config.threads)
@@ -88,6 +89,13 @@ def _own(config: DictConfig) -> bool:
 
 def _staged(config: DictConfig, data: Dataset) -> SearchSpace:
     return make_space(mapping(config.space), data.input_shape, data.classes)
+
+
+def sources(config: DictConfig) -> list[LatencyPredictor]:
+    """Predictors of other devices, from which that of this one starts."""
+    if not OmegaConf.is_list(config.source):
+        raise InvalidSetting("source", config.source, "a list of folders, such as [runs/other/predictor]")
+    return [LatencyPredictor.load(folder) for folder in config.source]
 
 
 def device(config: DictConfig) -> Device:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from latency_model import KernelStore, LatencyPredictor
+from latency_model import Device, KernelStore, LatencyPredictor
 from scripts import inputs
 from scripts.console import console, say
 from scripts.files import read_json, write_json
@@ -28,7 +28,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
     table = KernelStore(run_dir / "kernels.parquet").table_of(device.environment())
     if table["older"].any():
         say(f"{int(table['older'].sum())} of {len(table)} kernels were timed with another compiler or version of npas.")
-    predictor = LatencyPredictor.fit(table, device, seed=config.seed)
+    predictor = _fitted(config, table, device)
     networks: list[dict[str, Any]] = read_json(run_dir / "networks.json")
     specs = [kernel_specs(space, Candidate.from_json(row["candidate"]), device.target) for row in networks]
     held_out = [index % _JUDGES == 0 for index in range(len(networks))]
@@ -53,6 +53,16 @@ def run(config: DictConfig, run_dir: Path) -> None:
     whole = predictor.network_accuracy([specs[i] for i in unseen], [networks[i]["measured_ms"] for i in unseen])
     console.print(terminal_table(pd.concat([kernels, whole.assign(op="whole networks")])))
     console.print(worst_table(judged))
+
+
+def _fitted(config: DictConfig, table: pd.DataFrame, device: Device) -> LatencyPredictor:
+    """From what was measured, and from the predictors of other devices if there are any."""
+    if not config.source:
+        return LatencyPredictor.fit(table, device, seed=config.seed)
+    predictor, found = LatencyPredictor.transfer(table, device, inputs.sources(config), seed=config.seed)
+    errors = ", ".join(f"{mode} {100 * error:.1f} %" for mode, error in found.errors.items())
+    say(f"Predictions start from {len(config.source)} other device(s): {found.mode}. Errors left out: {errors or '-'}.")
+    return predictor
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

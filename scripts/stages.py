@@ -35,7 +35,7 @@ STAGES = (
     Stage(
         name="predictor",
         about="fit the latency predictor and check it on kernels and networks it never saw",
-        reads=("seed",),
+        reads=("source", "seed"),
         after=("profile",),
         outputs=("predictor",),
         run=_in("scripts.predictor"),

@@ -21,7 +21,8 @@ from latency_model.errors import (
     UnknownKernel,
 )
 from latency_model.held_out import is_held_out
-from latency_model.predictor import KernelModel, LatencyPredictor
+from latency_model.kernel_model import KernelModel
+from latency_model.predictor import LatencyPredictor
 from latency_model.runner import make_runner
 from latency_model.store import specs_of
 

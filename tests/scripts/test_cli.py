@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from compiler.errors import CannotRunHere
 from compiler.target import local_architecture
+from latency_model.errors import PredictorNotFound
 from scripts import cli, inputs, job
 from scripts.errors import InvalidSetting, NoWinner, RunDirectoryBusy
 from scripts.lock import held
@@ -269,3 +270,10 @@ def test_minutes_that_are_none_are_refused(minutes):
     config.profile.minutes = minutes
     with pytest.raises(InvalidSetting, match=r"profile\.minutes"):
         inputs.check(config, "profile")
+
+
+def test_sources_that_are_none_are_named_before_anything_is_measured(tmp_path):
+    with pytest.raises(InvalidSetting, match=r"source='runs/other' is not allowed.*list of folders"):
+        inputs.check(configuration("source=runs/other"), "profile")
+    with pytest.raises(PredictorNotFound, match=str(tmp_path)):
+        inputs.check(configuration(f"source=[{tmp_path}]"), "profile")
