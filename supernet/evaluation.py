@@ -20,7 +20,7 @@ from training.memory import give_back_memory
 from training.modules import channels_last, preserved_modes
 
 MOMENTUM = 0.9
-EVALUATED = 16
+EVALUATED = 32
 """Pictures that are evaluated at a time: what an expanded layer gives for them still lies in the cache."""
 
 
