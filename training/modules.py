@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -50,3 +50,20 @@ def channels_last(model: nn.Module) -> Iterator[None]:
     finally:
         for weight in moved:
             weight.data = weight.data.contiguous()
+
+
+def computes_channels_last(model: nn.Module, images: Tensor) -> bool:
+    """Whether a training step goes through with weights in that order. A network that asks for a *view* of activations
+    across channels and places, where it could ask for a `reshape`, needs them in the usual order.
+
+    Args:
+        images: two of them, [2, C, H, W]; the model sees them in training mode, and is left as it was.
+    """
+    state = dict(model.named_parameters()) | {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with preserved_modes(model), channels_last(model), torch.random.fork_rng(), torch.no_grad():
+        model.train()
+        try:
+            torch.func.functional_call(model, state, images)
+        except RuntimeError:
+            return False
+    return True
