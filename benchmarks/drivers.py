@@ -134,7 +134,7 @@ def main() -> None:
                 "efficiency": least_s / seconds,
             }
         )
-        print(rows[-1])
+        print(rows[-1], flush=True)
     write_table(told.folder / "drivers.csv", pd.DataFrame(rows), facts)
 
 

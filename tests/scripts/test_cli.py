@@ -17,6 +17,7 @@ from scripts.errors import InvalidSetting, NoWinner, RunDirectoryBusy
 from scripts.lock import held
 from scripts.log import log_to
 from scripts.stages import COMMANDS, STAGES
+from search.errors import ClusterNotFound, InvalidCluster, TooManyWorkers
 
 
 def configuration(*overrides):
@@ -227,6 +228,28 @@ def test_a_command_runs_what_it_needs_in_its_run_directory(tmp_path, monkeypatch
     job.run_command("supernet", config)
     assert ran == ["check", "supernet"]
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").budget == "50%"
+
+
+def test_a_password_stays_out_of_the_run_directory(tmp_path, monkeypatch):
+    config = configuration(f"run_dir={tmp_path / 'run'}", "storage=postgresql+psycopg://me:very-secret@host/db")
+    monkeypatch.setattr(inputs, "check", lambda config, command: None)
+    for stage in STAGES:
+        monkeypatch.setitem(sys.modules, f"scripts.{stage.name}", _Fake(stage.name, []))
+    job.run_command("supernet", config)
+    written = [path.read_text() for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert any("me:***@host" in text for text in written)
+    assert not any("very-secret" in text for text in written)
+
+
+def test_a_cluster_that_cannot_do_it_is_named_before_anything_is_written(tmp_path):
+    for override, error in (
+        ("cluster.parallel=1000", TooManyWorkers),
+        ("cluster.address=127.0.0.1:1", ClusterNotFound),
+        ("cluster.address=here", InvalidCluster),
+    ):
+        with pytest.raises(error):
+            job.run_command("search", configuration("cluster=ray", override, f"run_dir={tmp_path / 'run'}"))
+    assert not (tmp_path / "run").exists()
 
 
 class _Fake:

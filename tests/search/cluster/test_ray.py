@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
+from compiler import KernelSpec
+from latency_model import load_device
 from search import Evaluation, Search
 from search.cluster.holder import Holder
 from search.cluster.ray import RayCluster
+from search.cluster.runner import device_on
 from search.errors import (
     ClusterMismatch,
     ClusterNotFound,
@@ -174,6 +177,15 @@ def test_the_device_is_asked_where_it_is_and_once_at_a_time(nodes: Nodes, connec
     assert ray.get(beside) == [owner, owner]
     with pytest.raises(DeviceNodeMissing, match=r"npas_device:phone \(devices there: npas_device:made\).*ray start"):
         connect(device="phone").on_device(measure, "nowhere")
+
+
+def test_kernels_are_timed_on_the_node_of_the_device(connect: Connect) -> None:
+    device = device_on(connect(), {"name": "made"})
+    here = load_device("local")
+    assert device.target == here.target
+    assert device.environment() == replace(here.environment(), device="made")
+    spec = KernelSpec("conv", 8, 8, 8, 8, kernel=3)
+    assert (device.runner.measure([spec], device.target, seconds=0.02, seed=0).kernel_us > 0).all()
 
 
 def test_errors_on_another_machine_arrive_as_what_they_are(make: Make, connect: Connect) -> None:
