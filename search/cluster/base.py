@@ -46,7 +46,7 @@ class Workers(Protocol):
 
     @property
     def parallel(self) -> int:
-        """How many evaluations may be under way."""
+        """How many evaluations may be under way, or wait for a worker that is free."""
 
     def submit(self, number: int, candidate: Candidate) -> None:
         """Take on the evaluation of trial `number`."""

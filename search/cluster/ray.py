@@ -178,11 +178,12 @@ class RayWorkers:
     """Actors that hold the evaluator: it is put into the object store once, and each takes it from there once.
 
     An evaluation whose worker dies is given to another worker, and another worker is started in the place of the dead
-    one, on whatever node has room.
+    one, on whatever node has room. Where several evaluate, a few candidates more are taken on: one that is finished
+    goes on with the next while the search still writes down what it has found.
     """
 
     def __init__(self, evaluator: Evaluator, parallel: int, cpus: int, patience_s: float) -> None:
-        self.parallel = parallel
+        self.parallel = parallel + (parallel // 4 or 1 if parallel > 1 else 0)
         self._patience_s = patience_s
         self._evaluator = ray.put(evaluator)
         self._actor = ray.remote(num_cpus=cpus)(Holder)

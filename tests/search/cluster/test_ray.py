@@ -184,7 +184,7 @@ def test_kernels_are_timed_on_the_node_of_the_device(connect: Connect) -> None:
     here = load_device("local")
     assert device.target == here.target
     assert device.environment() == replace(here.environment(), device="made")
-    spec = KernelSpec("conv", 8, 8, 8, 8, kernel=3)
+    spec = KernelSpec("conv", 8, 8, 8, 8, (3, 3), padding=(1, 1))
     assert (device.runner.measure([spec], device.target, seconds=0.02, seed=0).kernel_us > 0).all()
 
 

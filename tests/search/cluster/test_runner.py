@@ -36,7 +36,7 @@ def test_a_device_of_a_cluster_gives_what_the_device_gives() -> None:
     assert (there.name, there.target, there.environment()) == (here.name, here.target, here.environment())
     clocks = there.runner.clock_mhz(), here.runner.clock_mhz()
     assert all(map(math.isnan, clocks)) or all(clock > 0 for clock in clocks)
-    specs = [KernelSpec("conv", 8, 8, 8, 8, kernel=3), KernelSpec("conv", 8, 16, 8, 8, kernel=1)]
+    specs = [KernelSpec("conv", 8, 8, 8, 8, (3, 3), padding=(1, 1)), KernelSpec("conv", 8, 16, 8, 8)]
     measured = there.runner.measure(specs, there.target, seconds=0.02, seed=0)
     assert measured.kernel_us.shape[1] == 2
     assert (measured.kernel_us > 0).all()
