@@ -57,7 +57,7 @@ def nodes() -> Iterator[Nodes]:
 @pytest.fixture(scope="module")
 def connect(nodes: Nodes) -> Connect:
     def cluster(**settings: Any) -> RayCluster:
-        return RayCluster(**{"address": nodes.address, "patience_s": 60.0, "device": "made", **settings})
+        return RayCluster(**{"address": nodes.address, "patience_s": 240.0, "device": "made", **settings})
 
     return cluster
 
