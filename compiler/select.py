@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from compiler.errors import UnsupportedOperator, UnsupportedThreads
 from compiler.kernels import FAMILIES, FAMILIES_OF, Schedule
-from compiler.kernels.base import Family
 from compiler.layout import BLOCKED
 from compiler.spec import KernelSpec
 from compiler.target import Target
@@ -27,12 +26,9 @@ def schedule(spec: KernelSpec, target: Target) -> Schedule:
         UnsupportedOperator: if no family computes the spec.
         UnsupportedThreads: if its work cannot be shared among so many threads.
     """
-    if spec.threads == 1:
-        offered = [offer for family in _families(spec) for offer in family.fastest(spec, target)]
-        if not offered:
-            raise UnsupportedOperator(f"no kernel family computes {spec}")
-    else:
-        offered = _adding_alike(offers(spec, target), schedule(replace(spec, threads=1), target))
+    offered = offers(spec, target)
+    if spec.threads > 1:
+        offered = _adding_alike(offered, schedule(replace(spec, threads=1), target))
         if not offered:
             raise UnsupportedThreads(f"the work of {spec} has fewer than {spec.threads} pieces; take fewer threads")
     return explained(spec, min(offered, key=lambda offer: offer.cycles), target)
@@ -66,13 +62,9 @@ def shared(spec: KernelSpec, threads: int, target: Target) -> KernelSpec:
 
 
 def _candidates(spec: KernelSpec, target: Target) -> list[Schedule]:
-    return [offer for family in _families(spec) for offer in family.candidates(spec, target)]
-
-
-def _families(spec: KernelSpec) -> list[Family]:
-    """Those that know the operation in these layouts."""
     layouts = spec.reads, spec.writes
-    return [FAMILIES[name] for name in FAMILIES_OF[spec.op] if layouts in FAMILIES[name].layouts]
+    families = [FAMILIES[name] for name in FAMILIES_OF[spec.op] if layouts in FAMILIES[name].layouts]
+    return [offer for family in families for offer in family.candidates(spec, target)]
 
 
 def _adding_alike(offered: list[Schedule], alone: Schedule) -> list[Schedule]:

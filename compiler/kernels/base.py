@@ -7,17 +7,14 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, overload
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from compiler.graph import Array, Indices, Op
 from compiler.layout import BLOCKED, Buffer
 from compiler.spec import KernelSpec
 from compiler.target import Target
-
-Floats = npt.NDArray[np.float64]
 
 ALIGNMENT = 64
 EVEN_ROWS = 8
@@ -132,10 +129,6 @@ class Family(ABC):
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         """All schedules worth considering for `spec` on its threads, none if the family cannot compute it."""
 
-    def fastest(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        """Some of `candidates` in their order, among them the first of those that take the fewest cycles."""
-        return self.candidates(spec, target)
-
     @abstractmethod
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         """The function; shapes that do not change its text are read from `dims` instead."""
@@ -175,15 +168,7 @@ def few_rows(height: int, threads: int) -> bool:
     return height % threads > 0 and height < EVEN_ROWS * threads
 
 
-@overload
-def share(cycles: float, pieces: int, threads: int) -> float: ...
-
-
-@overload
-def share(cycles: Floats, pieces: Indices, threads: int) -> Floats: ...
-
-
-def share(cycles: float | Floats, pieces: int | Indices, threads: int) -> float | Floats:
+def share(cycles: float, pieces: int, threads: int) -> float:
     """Cycles of the thread that gets most when `pieces` of equal work, `cycles` in all, are dealt out."""
     return cycles if threads == 1 else cycles * -(-pieces // threads) / pieces + MEETING_CYCLES
 

@@ -8,15 +8,12 @@ broadcast against them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from compiler.kernels.base import (
     Code,
     Family,
-    Floats,
     Operands,
     Schedule,
     activation_bytes,
@@ -30,7 +27,6 @@ from compiler.kernels.base import (
 from compiler.kernels.epilogue import apply, suffix
 from compiler.kernels.products import (
     SECOND_CACHE,
-    Indices,
     accumulate,
     channels_an_index,
     kept_share,
@@ -53,83 +49,43 @@ DIMS = (
 )
 
 
-@dataclass(frozen=True)
-class _Tilings:
-    """Schedules that differ in their tiles only: numbers that all have, and arrays with one entry a schedule."""
-
-    form: str
-    vectors: int
-    unroll: int
-    entries: float
-    bytes: float
-    rows: Indices
-    cols: Indices
-    blocks_outside: npt.NDArray[np.bool_]
-    pieces: Indices
-    cycles: Floats
-
-    @classmethod
-    def of(cls, spec: KernelSpec, target: Target, form: str, vectors: int, most: int, unroll: int) -> _Tilings:
-        """All tilings with tiles of at most `most` pixels."""
-        filter_blocks = -(-spec.out_channels // target.vector)
-        kept = kept_share(spec, vectors * target.vector, unroll) if form == "sparse" else 1.0
-        entries = max(kept * -(-spec.in_channels // unroll) * spec.kernel[0] * spec.kernel[1], 1.0)
-        weight_bytes = 4.0 * entries * unroll * target.vector * filter_blocks
-        offered = tiles(*spec.out_size, most)
-        each = tile_cycles(vectors, offered.sizes[:, 0], offered.sizes[:, 1], unroll, entries, target.vector)
-        product = sum(offered.counts * each) * filter_blocks / vectors
-        rows_of_tiles = -(-spec.out_size[0] // offered.rows)
-        again = streaming_cycles(weight_bytes, rows_of_tiles)
-        once = streaming_cycles(weight_bytes, 1) + _reading_again(spec, filter_blocks / vectors)
-        pieces = filter_blocks // vectors * rows_of_tiles
-        return cls(
-            form,
-            vectors,
-            unroll,
-            entries,
-            activation_bytes(spec) + weight_bytes,
-            offered.rows,
-            offered.cols,
-            np.broadcast_to(once < again, pieces.shape),
-            pieces,
-            share(product + np.minimum(once, again), pieces, spec.threads),
-        )
-
-    def schedule(self, number: int) -> Schedule:
-        """One of them."""
-        return Schedule(
-            "filter_vector",
-            self.form,
-            self.vectors,
-            int(self.rows[number]),
-            int(self.cols[number]),
-            unroll=self.unroll,
-            blocks_outside=bool(self.blocks_outside[number]),
-            entries=self.entries,
-            pieces=int(self.pieces[number]),
-            cycles=float(self.cycles[number]),
-            bytes=self.bytes,
-        )
-
-
 class FilterVector(Family):
     """Direct convolution and matrix-vector product; single pixels are read, which may lie in planes or blocks."""
 
     layouts = frozenset({(BLOCKED, BLOCKED), (PLANAR, BLOCKED)})
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        for tilings in self._tilings(spec, target):
-            yield from map(tilings.schedule, range(len(tilings.cycles)))
-
-    def fastest(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        for tilings in self._tilings(spec, target):
-            yield tilings.schedule(int(np.argmin(tilings.cycles)))
-
-    def _tilings(self, spec: KernelSpec, target: Target) -> Iterator[_Tilings]:
         for form in ("dense", "sparse") if spec.sparsity.rate > 1 else ("dense",):
             for vectors, most in vector_counts(spec, target):
                 for unroll in (1,) if spec.reads == PLANAR else channels_an_index(spec, form, target):
-                    yield _Tilings.of(spec, target, form, vectors, most, unroll)
+                    yield from self._tiled(spec, target, form, vectors, most, unroll)
+
+    def _tiled(
+        self, spec: KernelSpec, target: Target, form: str, vectors: int, most: int, unroll: int
+    ) -> Iterator[Schedule]:
+        filter_blocks = -(-spec.out_channels // target.vector)
+        kept = kept_share(spec, vectors * target.vector, unroll) if form == "sparse" else 1.0
+        entries = max(kept * -(-spec.in_channels // unroll) * spec.kernel[0] * spec.kernel[1], 1.0)
+        weight_bytes = 4.0 * entries * unroll * target.vector * filter_blocks
+        bytes_ = activation_bytes(spec) + weight_bytes
+        for rows, cols in tiles(*spec.out_size, most):
+            product = _cycles(spec, vectors, rows, cols, unroll, entries, target.vector) * filter_blocks / vectors
+            again = streaming_cycles(weight_bytes, -(-spec.out_size[0] // rows))
+            once = streaming_cycles(weight_bytes, 1) + _reading_again(spec, filter_blocks / vectors)
+            pieces = filter_blocks // vectors * -(-spec.out_size[0] // rows)
+            yield Schedule(
+                "filter_vector",
+                form,
+                vectors,
+                rows,
+                cols,
+                unroll=unroll,
+                blocks_outside=once < again,
+                entries=entries,
+                pieces=pieces,
+                cycles=share(product + min(once, again), pieces, spec.threads),
+                bytes=bytes_,
+            )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         height, width = spec.out_size
@@ -201,6 +157,18 @@ def _reading_again(spec: KernelSpec, filter_blocks: float) -> float:
     rows = min(1.0, spec.kernel[0] / spec.stride[0])
     read = 4.0 * spec.in_channels * spec.height * spec.width * rows
     return filter_blocks * read / INPUT_SPEED if read > SECOND_CACHE else 0.0
+
+
+def _cycles(spec: KernelSpec, vectors: int, rows: int, cols: int, unroll: int, entries: float, lanes: int) -> float:
+    height, width = spec.out_size
+    total = 0.0
+    row_length, row_count, row_shorter = split(height, rows)
+    col_length, col_count, col_shorter = split(width, cols)
+    for r, r_count in ((row_length, row_count), (row_length - 1, row_shorter)):
+        for c, c_count in ((col_length, col_count), (col_length - 1, col_shorter)):
+            tile = tile_cycles(vectors, r, c, unroll, entries, lanes)
+            total += r_count * c_count * tile
+    return total
 
 
 def _row_of_tiles(variants: list[tuple[int, int, str]], schedule: Schedule, spec: KernelSpec, step: int) -> str:

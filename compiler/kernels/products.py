@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from compiler.graph import Array
-from compiler.kernels.base import Floats, split
+from compiler.kernels.base import split
 from compiler.spec import KernelSpec
 from compiler.structure import group_shape
 from compiler.target import Target
 
 Indices = npt.NDArray[np.int32]
-Counts = int | Indices
 
 FMA_LATENCY = 4
 """Cycles until a sum can be added to again, on the processors at hand."""
@@ -79,66 +76,35 @@ def channels_an_index(spec: KernelSpec, form: str, target: Target) -> Sequence[i
     return (max(usable, key=lambda count: (-(spec.in_channels + -spec.in_channels % count), count)),)
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Ways to cut an image into tiles: arrays with one entry a way.
-
-    Attributes:
-        rows, cols: of the largest tile [ways].
-        sizes: rows and columns of the tiles that there are, up to four [4, 2, ways].
-        counts: how many there are of each [4, ways].
-    """
-
-    rows: Indices
-    cols: Indices
-    sizes: Indices
-    counts: Indices
-
-
-@lru_cache(maxsize=4096)
-def tiles(height: int, width: int, most: int) -> Tiles:
-    """All balanced tilings by tiles of at most `most` pixels, those with long rows first."""
-    found: dict[tuple[int, int], tuple[list[tuple[int, int]], list[int]]] = {}
+def tiles(height: int, width: int, most: int) -> Iterator[tuple[int, int]]:
+    """Balanced tile sizes (rows, columns) of at most `most` pixels, those with long rows first."""
+    seen = set()
     for longest in range(min(width, most), 0, -1):
-        cols, wide, narrow = split(width, longest)
+        cols = split(width, longest)[0]
         for tallest in range(1, min(height, most // cols, MOST_ROWS) + 1):
-            rows, high, low = split(height, tallest)
-            downs, acrosses = ((rows, high), (rows - 1, low)), ((cols, wide), (cols - 1, narrow))
-            cut = [((down, across), n * m) for down, n in downs for across, m in acrosses]
-            found.setdefault((rows, cols), ([size for size, _ in cut], [count for _, count in cut]))
-    rows_, cols_ = np.array(list(found), dtype=np.int32).T
-    sizes = np.array([sizes for sizes, _ in found.values()], dtype=np.int32)
-    counts = np.array([counts for _, counts in found.values()], dtype=np.int32)
-    return Tiles(rows_, cols_, sizes.transpose(1, 2, 0), counts.T)
+            tile = split(height, tallest)[0], cols
+            if tile not in seen:
+                seen.add(tile)
+                yield tile
 
 
-def tile_cycles(vectors: int, rows: Counts, cols: Counts, unroll: int, entries: float, lanes: int) -> Floats:
-    """Cycles of one tile, or of each of some: two products and two loads a cycle, or what the second-level cache gives.
+def tile_cycles(vectors: int, rows: int, cols: int, unroll: int, entries: float, lanes: int) -> float:
+    """Cycles of one tile: two products and two loads a cycle, or what the second-level cache delivers.
 
     Tile after tile reads the same weights, which come from the first-level cache only if they fit there.
     """
     pixels = rows * cols
     weights = 4.0 * vectors * lanes
     fetch = weights / REFETCH_SPEED if entries * unroll * weights > FIRST_CACHE else 0.0
-    issue = np.maximum(np.maximum(vectors * pixels / 2, (pixels + vectors) / 2), max(FMA_LATENCY, fetch))
-    result: Floats = entries * (unroll * issue + 1.5 + 0.25 * (rows - 1)) + 12 + 1.5 * vectors * pixels
-    return result
+    issue = max(vectors * pixels / 2, (pixels + vectors) / 2, FMA_LATENCY, fetch)
+    return entries * (unroll * issue + 1.5 + 0.25 * (rows - 1)) + 12 + 1.5 * vectors * pixels
 
 
-@overload
-def streaming_cycles(weight_bytes: float, times: int) -> float: ...
-
-
-@overload
-def streaming_cycles(weight_bytes: float, times: Indices) -> float | Floats: ...
-
-
-def streaming_cycles(weight_bytes: float, times: Counts) -> float | Floats:
+def streaming_cycles(weight_bytes: float, times: int) -> float:
     """Cycles that are lost on reading weights `times` times; hardly any of it hides behind the products."""
     if weight_bytes <= FIRST_CACHE:
         return weight_bytes / SECOND_CACHE_SPEED
-    lost: float | Floats = times * np.float64(weight_bytes)
-    return lost / (SECOND_CACHE_SPEED if weight_bytes <= SECOND_CACHE else THIRD_CACHE_SPEED)
+    return times * weight_bytes / (SECOND_CACHE_SPEED if weight_bytes <= SECOND_CACHE else THIRD_CACHE_SPEED)
 
 
 def accumulate(vectors: int, rows: int, cols: int, unroll: int, step: int, start: str | None) -> list[str]:

@@ -94,8 +94,7 @@ class Winograd(Family):
                         near = tiles if blocks_shared else min(tiles, -(-pieces // spec.threads) * cols)
                         for group, chunk in _passes(spec, target, vectors, cols, near):
                             groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
-                            a_tile = float(tile_cycles(vectors, 1, cols, unroll, entries, target.vector))
-                            products = PLANES * groups * a_tile
+                            products = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
                             work = outputs + products * filter_blocks / vectors
                             streamed = streaming_cycles(weight_bytes, -(-near // chunk))
                             if group > 1:
