@@ -108,15 +108,15 @@ def test_bars_of_reach():
 
 @pytest.fixture
 def cifar():
-    columns = ["network", "run", "method", "scheme", "rates", "rate", "epochs", "accuracy", "lost", "measured_ms"]
+    columns = ["network", "run", "method", "sparsities", "rate", "epochs", "accuracy", "lost", "measured_ms"]
     columns += ["other_ms", "over_onnxruntime", "as_fast_as", "share_of_target"]
     rows = [
-        ("resnet20", "dense", "dense", None, None, 1.0, None, 91.7, 0.0, 0.6, 1.0, 2.0, None, None),
-        ("resnet20", "resnet20-5x-seed0", "npas", "b", "5", 5.02, 9, 90.0, 1.7, 0.3, None, 4.0, None, None),
-        ("resnet20", "resnet20-5x-seed1", "npas", "b", "5", 5.02, 9, 89.0, 2.7, 0.3, None, 4.0, None, None),
-        ("resnet20", "c-seed0", "torch-pruning", None, None, 2.0, 9, 89.4, 2.3, 0.3, 0.5, 4.0, "resnet20-5x", 1.02),
-        ("resnet20", "d-seed0", "torch-pruning", None, None, 2.0, 9, 88.0, 3.7, 0.4, 0.5, 4.0, "resnet20-5x", 1.2),
-        ("resnet56", "e-seed0", "npas", "b", "2", 2.0, 9, 93.3, 0.1, 1.5, None, 2.4, None, None),
+        ("resnet20", "dense", "dense", None, 1.0, None, 91.7, 0.0, 0.6, 1.0, 2.0, None, None),
+        ("resnet20", "resnet20-5x-seed0", "npas", "b@5", 5.02, 9, 90.0, 1.7, 0.3, None, 4.0, None, None),
+        ("resnet20", "resnet20-5x-seed1", "npas", "b@5", 5.02, 9, 89.0, 2.7, 0.3, None, 4.0, None, None),
+        ("resnet20", "c-seed0", "torch-pruning", None, 2.0, 9, 89.4, 2.3, 0.3, 0.5, 4.0, "resnet20-5x", 1.02),
+        ("resnet20", "d-seed0", "torch-pruning", None, 2.0, 9, 88.0, 3.7, 0.4, 0.5, 4.0, "resnet20-5x", 1.2),
+        ("resnet56", "e-seed0", "npas", "b@2", 2.0, 9, 93.3, 0.1, 1.5, None, 2.4, None, None),
     ]
     return pd.DataFrame(rows, columns=columns)
 
@@ -135,7 +135,7 @@ def test_bars_of_trained_networks(cifar):
 def test_readme_table_of_trained_networks(cifar):
     table = cifar_table(cifar)
     assert "| ResNet-20 dense | 1.00x | – | 91.70 | – | **0.6** (2.00x) | 1 |" in table
-    assert "| ResNet-20 b, 5 | 5.02x | 9 | 90.00 | 1.70 | **0.3** (4.00x) | – |" in table
+    assert "| ResNet-20 b@5 | 5.02x | 9 | 90.00 | 1.70 | **0.3** (4.00x) | – |" in table
     assert "| ResNet-20 torch-pruning | 2.00x | 9 | 89.40 | 2.30 | **0.3** (4.00x) | 0.5 |" in table
 
 
