@@ -1,5 +1,6 @@
 import copy
 import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -98,17 +99,24 @@ def test_masks_hold_while_it_trains(
     assert moved > 3
 
 
-def test_nothing_is_kept_of_an_evaluation(supernet: SuperNet, small: SearchSpace, digits: Dataset) -> None:
+def test_nothing_is_kept_of_an_evaluation(
+    supernet: SuperNet, small: SearchSpace, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = replace(digits, train=digits.train.subset(128), validation=digits.validation.subset(32))
     rng, recipe = np.random.default_rng(0), EvaluationRecipe(recalibration_batches=1, steps=1)
+    seen: list[weakref.ref[object]] = []
 
-    def tensors_after(count: int) -> int:
-        for _ in range(count):
-            fast_evaluate(supernet, small.sample(rng), few, recipe)
-        gc.collect()
-        return sum(item.numel() for item in gc.get_objects() if isinstance(item, torch.Tensor))
+    def watched(shared: SuperNet, candidate: Candidate) -> nn.Module:
+        network = extract(shared, candidate)
+        seen.extend(weakref.ref(part) for part in (network, *network.parameters(), *network.buffers()))
+        return network
 
-    assert tensors_after(1) == tensors_after(10)
+    monkeypatch.setattr("supernet.evaluation.extract", watched)
+    for _ in range(3):
+        fast_evaluate(supernet, small.sample(rng), few, recipe)
+    gc.collect()
+    assert len(seen) > 30
+    assert not [reference for reference in seen if reference() is not None]
 
 
 def test_a_foreign_candidate_is_refused(supernet: SuperNet, tiny: SearchSpace, digits: Dataset) -> None:
