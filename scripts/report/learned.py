@@ -40,7 +40,7 @@ def learned(config: DictConfig, run_dir: Path, trials: pd.DataFrame) -> Insight:
         inputs.budgets(config).resolve(dense_ms, lambda: fastest_ms(space, latency)),
         seed=config.seed,
         trials=config.search.trials,
-        **inputs.mapping(config.search).get("options", {}),
+        **(inputs.mapping(config.search).get("options") or {}),
     )
     rows = zip(trials["candidate"], trials["accuracy"], strict=True)
     codes = ((sampler.encoding.code(Candidate.from_json(text)), float(accuracy)) for text, accuracy in rows)
