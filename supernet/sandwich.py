@@ -29,6 +29,7 @@ from supernet.supernet import SuperNet
 from training import Dataset, Split, batches, distillation_loss, load_checkpoint, save_checkpoint
 from training.errors import CheckpointMismatch
 from training.modules import channels_last, device_of, preserved_modes
+from training.precision import Precision
 
 Row = dict[str, float]
 
@@ -90,6 +91,7 @@ class _Training:
         self.dataset = dataset
         self.train = dataset.train.to(device_of(supernet))
         self.recipe = recipe
+        self.precision = Precision(recipe.precision).on(device_of(supernet))
         self.seed = seed
         self.steps_per_epoch = math.ceil(len(dataset.train) / recipe.batch_size)
         self.steps = recipe.epochs * self.steps_per_epoch
@@ -104,6 +106,7 @@ class _Training:
         self.identity = {
             "space": supernet.space.fingerprint(),
             "recipe": asdict(recipe),
+            "precision": self.precision.value,
             "seed": seed,
             "training data": _fingerprint(dataset.train),
         }
@@ -150,13 +153,13 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()
-        teacher = self.supernet(images, members.largest, selector=self.selector)
+        teacher = self._logits(images, members.largest)
         loss = F.cross_entropy(teacher, labels, label_smoothing=self.recipe.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         teacher = teacher.detach()
         losses, smallest = [], teacher
         for member in (members.smallest, *random):
-            student = self.supernet(images, member, selector=self.selector)
+            student = self._logits(images, member)
             student_loss = distillation_loss(
                 student,
                 teacher,
@@ -183,6 +186,11 @@ class _Training:
         self.optimizer.step()
         means = {"loss_largest": loss.item(), "loss_smallest": losses[0]}
         return means | ({"loss_random": float(np.mean(losses[1:]))} if random else {})
+
+    def _logits(self, images: Tensor, member: Candidate) -> Tensor:
+        with self.precision.autocast(images.device):
+            logits: Tensor = self.supernet(images, member, selector=self.selector)
+        return logits.float()
 
     def _note_gradients(self, members: tuple[Candidate, ...], reached: dict[str, bool]) -> None:
         """Marks the shared weights that members used, and whether any gradient has reached them this epoch."""

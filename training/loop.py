@@ -23,6 +23,7 @@ from training.errors import CheckpointMismatch, TrainingDiverged
 from training.evaluation import evaluate
 from training.hooks import Hooks, NoHooks
 from training.modules import channels_last, computes_channels_last, device_of, preserved_modes
+from training.precision import Precision
 from training.recipe import Recipe
 
 Row = dict[str, float]
@@ -93,6 +94,7 @@ class _Training:
         self.train = dataset.train.to(self.device)
         self.validation = dataset.validation.to(self.device)
         self.recipe = recipe
+        self.precision = Precision(recipe.precision).on(self.device)
         self.hooks = hooks
         self.teacher = teacher
         self.seed = seed
@@ -101,6 +103,7 @@ class _Training:
         self.optimizer = _optimizer(list(self.trained.values()), recipe)
         self.identity = {
             "recipe": asdict(recipe),
+            "precision": self.precision.value,
             "seed": seed,
             "training data": _fingerprint(dataset.train),
             "validation data": _fingerprint(dataset.validation),
@@ -114,8 +117,10 @@ class _Training:
 
     def order_in_memory(self) -> AbstractContextManager[None]:
         """Within it, weights lie in the order that is the fastest for this model."""
-        if len(self.train) > 1 and computes_channels_last(self.model, self.train.images[:2]):
-            return channels_last(self.model)
+        if len(self.train) > 1:
+            with self.precision.autocast(self.device):
+                if computes_channels_last(self.model, self.train.images[:2]):
+                    return channels_last(self.model)
         return nullcontext()
 
     def epoch(self) -> Row:
@@ -171,14 +176,16 @@ class _Training:
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         recipe = self.recipe
-        logits = self.model(images)
+        with self.precision.autocast(self.device):
+            logits = self.model(images)
+        logits = logits.float()
         if self.teacher is None:
             return F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        with preserved_modes(self.teacher), torch.no_grad():
+        with preserved_modes(self.teacher), torch.no_grad(), self.precision.autocast(self.device):
             soft = self.teacher.eval()(images)
         return distillation_loss(
             logits,
-            soft,
+            soft.float(),
             labels,
             weight=recipe.distill_weight,
             temperature=recipe.temperature,

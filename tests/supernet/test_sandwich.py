@@ -47,6 +47,13 @@ def test_training_learns(trained: tuple[SuperNet, pd.DataFrame]) -> None:
     assert history["accuracy_smallest"].iloc[-1] > 20
 
 
+def test_training_learns_in_bf16(small: SearchSpace, digits: Dataset) -> None:
+    supernet = SuperNet(small)
+    history = train_supernet(supernet, digits, replace(RECIPE, precision="bf16"))
+    assert history["accuracy_largest"].iloc[-1] > 85
+    assert {tensor.dtype for tensor in supernet.state_dict().values()} <= {torch.float32, torch.int64}
+
+
 def test_fast_evaluation_is_repeatable_and_changes_nothing(
     trained: tuple[SuperNet, pd.DataFrame], digits: Dataset, small: SearchSpace
 ) -> None:

@@ -46,6 +46,11 @@ def test_values_out_of_range_are_named(field: str, value: float) -> None:
         Recipe(**{field: value})  # type: ignore[arg-type]
 
 
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(InvalidRecipe, match="precision must be one of auto, fp32, bf16, not fp8"):
+        Recipe(precision="fp8")
+
+
 def test_an_unknown_augmentation_is_refused() -> None:
     with pytest.raises(UnknownAugmentation):
         Recipe(augment="rotate")

@@ -1,0 +1,36 @@
+"""In what number format a training computes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from enum import StrEnum
+
+import torch
+
+
+class Precision(StrEnum):
+    """How convolutions and matrix products of a training step are computed; weights and losses are fp32 in any case.
+
+    `AUTO` is bf16 where the device has instructions for it, and fp32 elsewhere.
+    """
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+    def on(self, device: torch.device) -> Precision:
+        """What this is on a device: fp32 or bf16."""
+        if self is not Precision.AUTO:
+            return self
+        return Precision.BF16 if _computes_bf16(device) else Precision.FP32
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Within it, forward passes compute in this format."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.on(device) is Precision.BF16)
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
