@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from enum import StrEnum
 
@@ -31,6 +32,6 @@ class Precision(StrEnum):
 
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot tell
+    return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -12,7 +12,9 @@ from benchmarks.channels import candidates, slimmed, widths
 from benchmarks.cifar import CONFIG, read_runs
 from benchmarks.errors import AnotherRun, PretrainedUnusable, ResultsMissing
 from benchmarks.finetuning import IMAGE, Run, Workshop
+from benchmarks.measure import Budget
 from benchmarks.pretrained import load_pretrained, published_names, stages
+from benchmarks.stages import measure_stages
 from benchmarks.zoo.cifar_resnet import CifarResNet, cifar_resnet
 from training import Dataset, Split
 
@@ -70,6 +72,19 @@ def test_stages_are_the_convolutions_behind_the_stem() -> None:
     model = cifar_resnet(20)
     found = [[model.get_submodule(name).weight.shape[0] for name in names] for names in stages(model)]
     assert found == [[16] * 6, [32] * 6, [64] * 6]
+
+
+def test_a_stage_is_pruned_alone(weights: Path) -> None:
+    budget = Budget(seconds=0.01, min_rounds=2, warm_rounds=1, sample_us=1.0)
+    table = measure_stages(8, weights, ("unstructured@1.25", "unstructured@4"), budget)
+    assert list(zip(table["stage"], table["sparsity"], strict=True)) == [
+        (0, "dense"),
+        *((stage, text) for stage in (1, 2, 3) for text in ("unstructured@1.25", "unstructured@4")),
+    ]
+    kept = table["energy_kept"]
+    assert kept[0] == 1
+    assert all(0.8 < kept[mild] < 1 and 0.25 < kept[mild + 1] < kept[mild] for mild in (1, 3, 5))
+    assert (table["saved_ms"] == table["measured_ms"][0] - table["measured_ms"]).all()
 
 
 def test_the_peer_gets_smaller_networks_in_multiples_of_eight(weights: Path) -> None:
