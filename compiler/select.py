@@ -54,11 +54,11 @@ def offers(spec: KernelSpec, target: Target) -> list[Schedule]:
 def shared(spec: KernelSpec, threads: int, target: Target) -> KernelSpec:
     """`spec` on as many of `threads` as its work is worth, and has pieces for."""
     alone = schedule(replace(spec, threads=1), target)
-    worthwhile = min(threads, int(alone.cycles / THREAD_CYCLES))
-    if worthwhile > 1:
+    for worthwhile in range(min(threads, int(alone.cycles / THREAD_CYCLES)), 1, -1):
         offered = _adding_alike(_candidates(replace(spec, threads=worthwhile), target), alone)
-        worthwhile = min(worthwhile, max(offer.pieces for offer in offered))
-    return replace(spec, threads=max(1, worthwhile))
+        if max(offer.pieces for offer in offered) >= worthwhile:
+            return replace(spec, threads=worthwhile)
+    return replace(spec, threads=1)
 
 
 def _candidates(spec: KernelSpec, target: Target) -> list[Schedule]:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -163,6 +163,7 @@ class Rest(nn.Module):
 
 @settings(max_examples=2, deadline=None)
 @given(channels=st.integers(4, 37), size=st.tuples(st.integers(5, 9), st.integers(5, 13)))
+@example(channels=17, size=(9, 13))  # with vectors of 16, four threads may have two pieces where two have one
 def test_other_operators_give_the_same_bits_on_any_number_of_threads(channels: int, size: tuple[int, int]) -> None:
     torch.manual_seed(channels)
     check_network(Rest(channels).eval(), torch.randn(1, channels, *size), least=0.2)
@@ -404,7 +405,7 @@ def small_network(threads: int, seed: int = 0) -> tuple[CompiledModel, Tensor]:
         *(nn.Conv2d(3, 32, 3, padding=1), nn.MaxPool2d(4), nn.Conv2d(32, 48, 3, padding=1), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 5)),
     )
-    return compile_model(model, torch.randn(1, 3, 24, 24), threads=threads), torch.randn(1, 3, 24, 24)
+    return compile_model(model, torch.randn(1, 3, 40, 40), threads=threads), torch.randn(1, 3, 40, 40)
 
 
 @pytest.mark.parametrize("threads", [2, 5])

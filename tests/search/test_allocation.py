@@ -120,11 +120,19 @@ def _dense(variants):
     return tuple(call.spec for call in variants._lowering.calls() if call.spec.op in SELF_CONTAINED)
 
 
-@pytest.mark.parametrize("share", [0.9, 0.6, 0.4])
-def test_the_budget_is_kept_by_the_network_as_it_is_lowered(residual, image, variants, share):
+@pytest.fixture(scope="module")
+def fastest_ms(variants):
+    with pytest.raises(BudgetTooSmall) as raised:
+        allocate(variants, Estimates(), 1e-6)
+    return raised.value.fastest_ms
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
+def test_the_budget_is_kept_by_the_network_as_it_is_lowered(residual, image, variants, fastest_ms, share):
     dense_ms = Estimates().predict_network(variants.dense).mean_ms
-    found = allocate(variants, Estimates(), share * dense_ms)
-    assert found.predicted.mean_ms <= share * dense_ms
+    budget_ms = fastest_ms + share * (dense_ms - fastest_ms)
+    found = allocate(variants, Estimates(), budget_ms)
+    assert found.predicted.mean_ms <= budget_ms
     assert found.dense.mean_ms == dense_ms
     model = Residual().eval()
     model.load_state_dict(residual.state_dict())
@@ -132,9 +140,10 @@ def test_the_budget_is_kept_by_the_network_as_it_is_lowered(residual, image, var
     assert Estimates().predict_network(specs(model, image)).mean_ms == pytest.approx(found.predicted.mean_ms)
 
 
-def test_more_time_never_loses_more(variants):
+def test_more_time_never_loses_more(variants, fastest_ms):
     dense_ms = Estimates().predict_network(variants.dense).mean_ms
-    lost = [allocate(variants, Estimates(), share * dense_ms).lost for share in (0.4, 0.6, 0.8, 1.0)]
+    budgets_ms = (fastest_ms + share * (dense_ms - fastest_ms) for share in (0.1, 0.4, 0.7, 1.0))
+    lost = [allocate(variants, Estimates(), budget_ms).lost for budget_ms in budgets_ms]
     assert lost == sorted(lost, reverse=True)
     assert lost[-1] == 0
 
