@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +32,9 @@ DENSE = "dense"
 PEER = "torch-pruning"
 SLOWER = 0.02
 """Share of ours by which the peer's network may be slower."""
+STEADY_US = 5000.0
+"""Every network runs for so long at a time, and finds its weights in the caches, as in a stream of pictures. Where each
+runs once in turn with twenty others, all of them read their weights from memory."""
 
 
 def read_runs(path: Path) -> tuple[list[Run], dict[str, object], dict[str, object]]:
@@ -38,7 +43,8 @@ def read_runs(path: Path) -> tuple[list[Run], dict[str, object], dict[str, objec
     assert isinstance(content, dict)
     runs = []
     for name, told in content["runs"].items():
-        told = {**told, "sparsities": tuple(told.get("sparsities", ()))}
+        sparsities = told.get("sparsities", ())
+        told = {**told, "sparsities": sparsities if isinstance(sparsities, dict) else tuple(sparsities)}
         runs += [Run(name=name, seed=seed, **told) for seed in told.pop("seeds", [0])]
     return runs, content["recipe"], content["data"]
 
@@ -132,13 +138,20 @@ def _told(run: Run | None) -> dict[str, object]:
         "method": OURS if run.as_fast_as is None else PEER,
         "algorithm": run.algorithm,
         "options": json.dumps(dict(run.options)) if run.options else "",
-        "sparsities": ", ".join(run.sparsities),
+        "sparsities": _summary(run.sparsities),
         "pruning_epochs": run.pruning_epochs,
         "epochs": run.epochs,
         "lr": run.lr,
         "seed": run.seed,
         "as_fast_as": run.as_fast_as or "",
     }
+
+
+def _summary(sparsities: tuple[str, ...] | Mapping[str, str]) -> str:
+    """Of the stages; or, of layers by name, how many have which."""
+    if not isinstance(sparsities, Mapping):
+        return ", ".join(sparsities)
+    return ", ".join(f"{count} {text}" for text, count in sorted(Counter(sparsities.values()).items()))
 
 
 def _best(others: Mapping[str, Times]) -> dict[str, object]:
@@ -161,6 +174,7 @@ def main() -> None:
     made.add_argument("--threads", type=int, default=2, help="of the trainings")
     arguments = made.parse_args()
     told = common(arguments)
+    budget = replace(told.budget, sample_us=STEADY_US)
     torch.set_num_threads(arguments.threads)
     runs, recipe, data = read_runs(arguments.config)
     by_name = {run.name: run for run in runs}
@@ -173,7 +187,7 @@ def main() -> None:
     if "match" in arguments.steps:
         for run in wanted:
             if run.as_fast_as is not None and not workshop.ratio_path(run).exists():
-                match(workshop, run, by_name[run.as_fast_as], told.budget)
+                match(workshop, run, by_name[run.as_fast_as], budget)
     if "train" in arguments.steps:
         for run in wanted:
             workshop.train(run)
@@ -183,9 +197,7 @@ def main() -> None:
         with one_core():
             facts = machine_facts() | {f"recipe {key}": str(value) for key, value in recipe.items()}
             for depth in sorted({run.depth for run in wanted}):
-                table, refused = measure_depth(
-                    workshop, [run for run in wanted if run.depth == depth], peers, told.budget
-                )
+                table, refused = measure_depth(workshop, [run for run in wanted if run.depth == depth], peers, budget)
                 print(table.to_string(index=False, na_rep=""))
                 facts |= {f"not measured on resnet{depth}, {peer}": reason for peer, reason in refused.items()}
                 tables.append(table)

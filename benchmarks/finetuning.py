@@ -33,7 +33,7 @@ class Run:
     Attributes:
         depth: of the ResNet.
         epochs: of all training, those that the algorithm takes until its masks are fixed among them.
-        sparsities: of the convolutions of the three stages, as text; empty for a run of the peer.
+        sparsities: as text, of the convolutions of the three stages, or of layers by name; empty for a run of the peer.
         algorithm, options: how the sparsity is reached, in the first `pruning_epochs`.
         as_fast_as: the run whose latency the peer has to equal; None for a run of ours.
     """
@@ -43,7 +43,7 @@ class Run:
     epochs: int
     lr: float
     seed: int
-    sparsities: tuple[str, ...] = ()
+    sparsities: tuple[str, ...] | Mapping[str, str] = ()
     algorithm: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     pruning_epochs: int = 0
@@ -56,6 +56,8 @@ class Run:
 
     def plan(self, model: CifarResNet) -> dict[str, Sparsity]:
         """Sparsity of every convolution behind the stem that is pruned."""
+        if isinstance(self.sparsities, Mapping):
+            return {name: Sparsity.parse(text) for name, text in self.sparsities.items()}
         by_stage = zip(stages(model), map(Sparsity.parse, self.sparsities), strict=True)
         return {name: sparsity for names, sparsity in by_stage for name in names if not sparsity.dense}
 

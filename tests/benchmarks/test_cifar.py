@@ -16,6 +16,7 @@ from benchmarks.measure import Budget
 from benchmarks.pretrained import load_pretrained, published_names, stages
 from benchmarks.stages import measure_stages
 from benchmarks.zoo.cifar_resnet import CifarResNet, cifar_resnet
+from pruning import Sparsity
 from training import Dataset, Split
 
 PLAN = ("dense", "block_punched(8x1)@2.5", "unstructured@4")
@@ -99,6 +100,16 @@ def test_the_peer_gets_smaller_networks_in_multiples_of_eight(weights: Path) -> 
         assert slim(torch.randn(2, 3, 32, 32)).shape == (2, 10)
     found = candidates(model, IMAGE)
     assert len({widths(slim) for slim in found.values()}) == len(found)
+
+
+def test_a_run_may_name_its_layers(tmp_path: Path) -> None:
+    path = tmp_path / "runs.yaml"
+    path.write_text(
+        "data: {name: noise}\nrecipe: {}\nruns:\n"
+        "  few: {depth: 8, epochs: 1, lr: 0.1, algorithm: magnitude, sparsities: {blocks.0.first.0: unstructured@4}}\n"
+    )
+    (run,), _, _ = read_runs(path)
+    assert run.plan(cifar_resnet(8)) == {"blocks.0.first.0": Sparsity.parse("unstructured@4")}
 
 
 def test_a_run_reaches_its_plan_and_is_not_repeated(workshop: Workshop) -> None:
