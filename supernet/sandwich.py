@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
@@ -26,9 +24,10 @@ from supernet.members import Members
 from supernet.operators import make_operator
 from supernet.recipe import SupernetRecipe
 from supernet.supernet import SuperNet
-from training import Dataset, Split, batches, distillation_loss, load_checkpoint, save_checkpoint
-from training.errors import CheckpointMismatch
+from training import Dataset, batches, distillation_loss, load_checkpoint, save_checkpoint
+from training.checkpoint import require_same
 from training.modules import channels_last, device_of, preserved_modes
+from training.optimizer import make_optimizer, restore_velocities, velocities
 from training.precision import Precision
 
 Row = dict[str, float]
@@ -102,13 +101,13 @@ class _Training:
             self.steps, warmup=round(recipe.warmup_epochs * self.steps_per_epoch), classes=dataset.classes
         )
         self.trained = dict(supernet.named_parameters())
-        self.optimizer = _optimizer(list(self.trained.values()), recipe)
+        self.optimizer = make_optimizer(list(self.trained.values()), recipe)
         self.identity = {
             "space": supernet.space.fingerprint(),
             "recipe": asdict(recipe),
             "precision": self.precision.value,
             "seed": seed,
-            "training data": _fingerprint(dataset.train),
+            "training data": dataset.train.fingerprint(),
         }
 
     def epoch(self) -> Row:
@@ -216,41 +215,18 @@ class _Training:
             "history": self.rows,
             "detector": self.detector.state_dict(),
             "supernet": self.supernet.state_dict(),
-            "momentum": {
-                name: self.optimizer.state[weight]["momentum_buffer"]
-                for name, weight in self.trained.items()
-                if self.optimizer.state[weight].get("momentum_buffer") is not None
-            },
+            "momentum": velocities(self.optimizer, self.trained),
         }
 
     def resume(self, path: Path) -> None:
         """Goes on from a checkpoint of the same training."""
         state = load_checkpoint(path)
-        found = state.get("identity", {})
-        for what, expected in self.identity.items():
-            if found.get(what) != expected:
-                raise CheckpointMismatch(path, what, found.get(what), expected)
+        require_same(path, state.get("identity", {}), self.identity)
         self.supernet.load_state_dict(state["supernet"])
         self.detector.load_state_dict(state["detector"])
-        for name, velocity in state["momentum"].items():
-            weight = self.trained[name]
-            self.optimizer.state[weight]["momentum_buffer"] = velocity.to(weight.device)
+        restore_velocities(self.optimizer, self.trained, state["momentum"])
         self.rows = state["history"]
-
-
-def _optimizer(weights: list[nn.Parameter], recipe: SupernetRecipe) -> torch.optim.SGD:
-    """SGD that decays filters and matrices, but neither biases nor batch norm."""
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
 
 
 def _share_right(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(1) == labels).float().mean().item()
-
-
-def _fingerprint(split: Split) -> dict[str, Any]:
-    """Tells splits apart by their shape and their labels in order."""
-    return {"shape": list(split.images.shape), "labels": zlib.crc32(split.labels.cpu().numpy().tobytes())}

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from training.errors import CheckpointCorrupt, CheckpointNotFound, NotStorable
+from training.errors import CheckpointCorrupt, CheckpointMismatch, CheckpointNotFound, NotStorable
 from training.files import replacing
 
 FORMAT = "npas checkpoint 1"
@@ -58,6 +58,13 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     state = _fill(json.loads(content), tensors)
     assert isinstance(state, dict)
     return state
+
+
+def require_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raises `CheckpointMismatch` for the first fact in which a checkpoint's training differs from this one."""
+    for what, value in expected.items():
+        if found.get(what) != value:
+            raise CheckpointMismatch(path, what, found.get(what), value)
 
 
 def _outline(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:

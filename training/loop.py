@@ -2,7 +2,6 @@
 
 import copy
 import math
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -16,13 +15,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from training.batching import batches
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.data import Dataset, Split
+from training.checkpoint import load_checkpoint, require_same, save_checkpoint
+from training.data import Dataset
 from training.distillation import distillation_loss
 from training.errors import CheckpointMismatch, TrainingDiverged
 from training.evaluation import evaluate
 from training.hooks import Hooks, NoHooks
 from training.modules import channels_last, computes_channels_last, device_of, preserved_modes
+from training.optimizer import make_optimizer, restore_velocities, velocities
 from training.precision import Precision
 from training.recipe import Recipe
 
@@ -100,13 +100,13 @@ class _Training:
         self.seed = seed
         self.rows: list[Row] = []
         self.trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self.optimizer = _optimizer(list(self.trained.values()), recipe)
+        self.optimizer = make_optimizer(list(self.trained.values()), recipe)
         self.identity = {
             "recipe": asdict(recipe),
             "precision": self.precision.value,
             "seed": seed,
-            "training data": _fingerprint(dataset.train),
-            "validation data": _fingerprint(dataset.validation),
+            "training data": dataset.train.fingerprint(),
+            "validation data": dataset.validation.fingerprint(),
             "algorithm": type(hooks).__name__,
             "teacher": None if teacher is None else type(teacher).__name__,
         }
@@ -198,45 +198,22 @@ class _Training:
             "identity": self.identity,
             "history": self.rows,
             "model": self.model.state_dict(),
-            "momentum": {
-                name: self.optimizer.state[weight]["momentum_buffer"]
-                for name, weight in self.trained.items()
-                if self.optimizer.state[weight].get("momentum_buffer") is not None
-            },
+            "momentum": velocities(self.optimizer, self.trained),
             "algorithm": self.hooks.state_dict(),
         }
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint of the same training."""
         state = load_checkpoint(path)
-        found = state.get("identity", {})
-        for what, expected in self.identity.items():
-            if found.get(what) != expected:
-                raise CheckpointMismatch(path, what, found.get(what), expected)
+        require_same(path, state.get("identity", {}), self.identity)
         expected_shapes, found_shapes = _shapes(self.model.state_dict()), _shapes(state["model"])
         for name in expected_shapes.keys() | found_shapes.keys():
             if found_shapes.get(name) != expected_shapes.get(name):
                 raise CheckpointMismatch(path, f"model's {name}", found_shapes.get(name), expected_shapes.get(name))
         self.hooks.load_state_dict(state["algorithm"])
         self.model.load_state_dict(state["model"])
-        for name, velocity in state["momentum"].items():
-            weight = self.trained[name]
-            self.optimizer.state[weight]["momentum_buffer"] = velocity.to(weight.device)
+        restore_velocities(self.optimizer, self.trained, state["momentum"])
         self.rows = state["history"]
-
-
-def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.SGD:
-    """SGD that decays matrices and filters, but neither biases nor batch norm."""
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
-
-
-def _fingerprint(split: Split) -> dict[str, Any]:
-    """Tells splits apart by their shape and their labels in order."""
-    return {"shape": list(split.images.shape), "labels": zlib.crc32(split.labels.cpu().numpy().tobytes())}
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
