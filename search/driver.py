@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from search.cluster import Cluster, LocalCluster, Outcome
 from search.errors import SearchFailed, StudyMismatch
-from search.history import History, read_history
+from search.history import History, Ledger
 from search.objective import reward
 from search.result import SearchResult
 from search.samplers import sampler_for
@@ -150,20 +150,21 @@ class Search:
         ):
             self._check_latencies(study)
             retry_interrupted(study, self.sampler)
+            ledger = Ledger.read(study, self.sampler.encoding)
             running: dict[int, _Started] = {}
             failures = 0
             while True:
                 while len(running) < workers.parallel:
-                    history = self._history(study)
+                    history = ledger.history
                     if not self._more(history, len(running)):
                         break
-                    started = self._start(study, history, waiting=len(history.pending) > len(running))
+                    started = self._start(study, ledger, waiting=len(history.pending) > len(running))
                     running[started.number] = started
                     workers.submit(started.number, started.candidate)
                 if not running:
                     return SearchResult.from_study(study, self.budgets_ms, exhausted=self._exhausted(history))
                 outcome = workers.next()
-                evaluation = self._finish(study, running.pop(outcome.number), outcome, len(history.observations) + 1)
+                evaluation = self._finish(study, ledger, running.pop(outcome.number), outcome)
                 failures = failures + 1 if evaluation.failure else 0
                 if on_trial is not None:
                     on_trial(evaluation)
@@ -171,9 +172,6 @@ class Search:
                     raise SearchFailed(
                         f"{failures} evaluations failed in a row, the last one because {evaluation.failure}"
                     )
-
-    def _history(self, study: optuna.Study) -> History:
-        return read_history(study, self.sampler.encoding)
 
     def _more(self, history: History, running: int) -> bool:
         """Whether another evaluation is to be started: one that was interrupted, or one of a new candidate."""
@@ -184,11 +182,11 @@ class Search:
     def _exhausted(self, history: History) -> bool:
         return self.sampler.feasible.exhausted(history.seen)
 
-    def _start(self, study: optuna.Study, history: History, *, waiting: bool) -> _Started:
+    def _start(self, study: optuna.Study, ledger: Ledger, *, waiting: bool) -> _Started:
         """A new trial: of a candidate that waits in the study, or of one that the sampler proposes.
 
-        A proposal is written at once with all that belongs to it. `study.ask` and `study.tell` would make dozens of
-        transactions of that, which take longer than many an evaluation.
+        A proposal is written at once with all that belongs to it, and nothing is read. `study.ask` and `study.tell`
+        would make dozens of transactions of that, which take longer than many an evaluation.
         """
         if waiting:
             asked = study.ask(dict(self.sampler.distributions()))
@@ -197,8 +195,9 @@ class Search:
             for key, value in self._attributes(candidate, prediction).items():
                 asked.set_user_attr(key, value)
             asked.set_constraint("latency", prediction.upper_ms - self.budgets_ms[0])
+            ledger.begin(asked.number, self.sampler.encoding.code(candidate))
             return _Started(asked.number, asked._trial_id, candidate, prediction)
-        code = self.sampler.next_code(history)
+        number, code = ledger.next_number, self.sampler.next_code(ledger.history)
         candidate = self.sampler.encoding.candidate(code)
         prediction = self.latency(candidate)
         trial_id = study._storage.create_new_trial(
@@ -211,7 +210,8 @@ class Search:
                 constraints={"latency": prediction.upper_ms - self.budgets_ms[0]},
             ),
         )
-        return _Started(study._storage.get_trial_number_from_id(trial_id), trial_id, candidate, prediction)
+        ledger.begin(number, code)
+        return _Started(number, trial_id, candidate, prediction)
 
     def _attributes(self, candidate: Candidate, prediction: PredictedLatency) -> dict[str, Any]:
         return {
@@ -221,19 +221,21 @@ class Search:
             "seed": self.seed,
         }
 
-    def _finish(self, study: optuna.Study, started: _Started, outcome: Outcome, done: int) -> Evaluation:
+    def _finish(self, study: optuna.Study, ledger: Ledger, started: _Started, outcome: Outcome) -> Evaluation:
         storage, prediction = study._storage, started.prediction
         if outcome.failure is None:
             value = reward(outcome.accuracy, prediction.upper_ms, self.budgets_ms[0])
             storage.set_trial_user_attr(started.trial_id, "accuracy", outcome.accuracy)
             storage.set_trial_state_values(started.trial_id, TrialState.COMPLETE, [value])
+            ledger.end(started.number, value)
         else:
             storage.set_trial_user_attr(started.trial_id, "failure", outcome.failure)
             storage.set_trial_state_values(started.trial_id, TrialState.FAIL)
+            ledger.end(started.number, None)
             _logger.warning("the evaluation of trial %d failed: %s", started.number, outcome.failure)
         return Evaluation(
             started.number,
-            done,
+            len(ledger.history.observations),
             self.trials,
             started.candidate,
             prediction.mean_ms,

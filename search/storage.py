@@ -155,6 +155,7 @@ class PatientStorage(_Delegating):  # type: ignore[misc]
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if self._latest < 0:
             self.get_all_trials(study_id, deepcopy=False)
+        self.get_study_user_attrs(study_id)  # waits here: Optuna repeats a creation itself, silently, and never looks
         attempts = 0
 
         def create() -> int:

@@ -20,6 +20,8 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
 
 from search import Evaluation, Search, SearchResult
 from search.errors import EvaluationFailed, InfeasibleBudget, NothingFound, SearchFailed, StudyMismatch
@@ -206,6 +208,31 @@ def test_finished_search_is_not_repeated_and_can_be_extended(make: Make, accurac
     extended = make(sampler="random", trials=9).run()
     pd.testing.assert_frame_equal(extended.trials[:6], again.trials)
     assert len(extended.trials) == 9
+
+
+def test_a_trial_is_three_transactions_and_nothing_is_read_back(make: Make) -> None:
+    """It begins with all that belongs to it, has an accuracy, and ends; the tables of the others stay untouched."""
+    said: Counter[str] = Counter()
+
+    def committed(connection: Connection) -> None:
+        said["commit"] += 1
+
+    def executed(connection: Connection, cursor: object, statement: str, *_: object) -> None:
+        said["trials"] += "FROM trial_user_attributes" in statement and "trial_id IN" in statement
+
+    event.listen(Engine, "commit", committed)
+    event.listen(Engine, "before_cursor_execute", executed)
+    try:
+        found = []
+        for trials in (10, 20):
+            said.clear()
+            make(f"{trials}.db", sampler="random", trials=trials).run()
+            found.append(dict(said))
+    finally:
+        event.remove(Engine, "commit", committed)
+        event.remove(Engine, "before_cursor_execute", executed)
+    assert found[1]["commit"] - found[0]["commit"] == 3 * 10
+    assert found[1]["trials"] == found[0]["trials"] > 0
 
 
 def test_small_feasible_set_ends_the_search(make: Make) -> None:

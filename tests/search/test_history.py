@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from search.encoding import Code, Encoding
 from search.errors import StudyMismatch, UnsupportedStudy
-from search.history import RETRY_OF, History, Observation, read_history
+from search.history import RETRY_OF, History, Ledger, Observation, read_history
 from supernet import SearchSpace
 
 
@@ -81,3 +82,26 @@ def test_study_of_another_space_is_refused(encoding: Encoding, tiny: SearchSpace
     _add(study, other, other.code(tiny.smallest()), 50.0)
     with pytest.raises(StudyMismatch, match="site_00"):
         read_history(study, encoding)
+
+
+def test_a_ledger_that_is_kept_up_is_what_the_study_would_say(encoding: Encoding) -> None:
+    """Twenty trials, three at a time, which end in another order than they began, every fourth of them in failure."""
+    study = optuna.create_study(direction="maximize")
+    _add(study, encoding, (0, 0, 0), 70.0)
+    ledger = Ledger.read(study, encoding)
+    rng = np.random.default_rng(0)
+    running: list[optuna.Trial] = []
+    for number in range(1, 21):
+        code = (number % 6, number // 6, 5)
+        study.enqueue_trial(dict(encoding.params(code)))
+        assert ledger.next_number == number
+        ledger.begin(number, code)
+        running.append(study.ask(dict(encoding.distributions())))
+        if len(running) == 3:
+            ended = running.pop(int(rng.integers(3)))
+            value = None if ended.number % 4 == 0 else 60.0 + ended.number
+            study.tell(ended, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+            ledger.end(ended.number, value)
+        assert ledger.history == read_history(study, encoding)
+    assert len(ledger.history.pending) == 2
+    assert {observation.reward for observation in ledger.history.observations} > {61.0, 62.0}
