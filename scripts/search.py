@@ -9,31 +9,37 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from scripts import supernet as supernet_stage
-from scripts.console import progress, say, warnings_shown
+from scripts.console import say, warnings_shown
+from scripts.live import live_view
 from scripts.run_directory import Record
-from search import Evaluation, run_search
+from scripts.scalars import scalars
+from search import Evaluation, SearchResult, run_search
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    """Write `study.db` and `dense.json`; finished trials of an interrupted search are kept.
+    """Write `study.db`, `dense.json` and `tensorboard/`; finished trials of an interrupted search are kept.
 
     Waiting for a database, workers that died and evaluations that failed are told on the terminal.
     """
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    with progress() as bar:
-        task = bar.add_task("candidates", total=config.search.trials, note="")
-        best = 0.0
+    told = {**settings, "run_dir": str(run_dir), "study": _study_name(run_dir)}
+    supernet = supernet_stage.load(config, run_dir)
+    with live_view(config.search.trials) as view, scalars(run_dir) as curves, warnings_shown("search"):
+        found: SearchResult
+
+        def start(there: SearchResult) -> None:
+            nonlocal found
+            found = there
+            for shown in (view, curves):
+                shown.start(found)
 
         def show(evaluation: Evaluation) -> None:
-            nonlocal best
-            best = max(best, evaluation.accuracy if evaluation.failure is None else 0.0)
-            note = f"{evaluation.accuracy:.1f} % at {evaluation.predicted_ms:.3f} ms predicted, best {best:.1f} %"
-            bar.update(task, completed=evaluation.done, note=note)
+            nonlocal found
+            found = found.after(evaluation)
+            for shown in (view, curves):
+                shown.show(evaluation, found)
 
-        supernet = supernet_stage.load(config, run_dir)
-        told = {**settings, "run_dir": str(run_dir), "study": _study_name(run_dir)}
-        with warnings_shown("search"):
-            result = run_search(told, show, supernet=supernet)
+        result = run_search(told, show, on_start=start, supernet=supernet)
     if result.exhausted:
         say("every candidate that is predicted to meet the budget was evaluated")
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.allocation import Allocation, allocate
     from search.budget import Budget, Budgets
-    from search.driver import Evaluation, Search
+    from search.driver import Search
     from search.errors import SearchError
     from search.evaluator import SupernetEvaluator
     from search.lowering import kernel_specs
     from search.objective import reward
     from search.pareto import hypervolume, pareto_front
     from search.pruned_fit import fit_pruned
-    from search.result import SearchResult, Winner
+    from search.result import Evaluation, SearchResult, Winner
     from search.run import check_budget, run_search
     from search.samplers import CandidateSampler, NPASSampler, make_sampler, sampler_names
     from search.tournament import Bracket, Entrant, Tournament, TournamentResult
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "allocation": ("Allocation", "allocate"),
     "budget": ("Budget", "Budgets"),
-    "driver": ("Evaluation", "Search"),
+    "driver": ("Search",),
     "errors": ("SearchError",),
     "evaluator": ("SupernetEvaluator",),
     "lowering": ("kernel_specs",),
     "objective": ("reward",),
     "pareto": ("hypervolume", "pareto_front"),
     "pruned_fit": ("fit_pruned",),
-    "result": ("SearchResult", "Winner"),
+    "result": ("Evaluation", "SearchResult", "Winner"),
     "run": ("check_budget", "run_search"),
     "samplers": ("CandidateSampler", "NPASSampler", "make_sampler", "sampler_names"),
     "tournament": ("Bracket", "Entrant", "Tournament", "TournamentResult"),

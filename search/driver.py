@@ -16,7 +16,7 @@ from search.cluster import Cluster, LocalCluster, Outcome
 from search.errors import SearchFailed, StudyMismatch
 from search.history import History, Ledger
 from search.objective import reward
-from search.result import SearchResult
+from search.result import Evaluation, SearchResult
 from search.samplers import sampler_for
 from search.storage import masked
 from search.study import STUDY_NAME, open_study, retry_interrupted
@@ -36,26 +36,6 @@ class PredictedLatency(Protocol):
 
     @property
     def upper_ms(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One finished evaluation, for progress displays.
-
-    Attributes:
-        number: of its trial.
-        done, trials: evaluations so far and planned.
-        predicted_ms: predicted latency in milliseconds.
-        accuracy: percent points; NaN if the evaluation failed, for the reason in `failure`.
-    """
-
-    number: int
-    done: int
-    trials: int
-    candidate: Candidate
-    predicted_ms: float
-    accuracy: float
-    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,8 +110,15 @@ class Search:
             "seed": seed,
         }
 
-    def run(self, on_trial: Callable[[Evaluation], None] | None = None) -> SearchResult:
+    def run(
+        self,
+        on_trial: Callable[[Evaluation], None] | None = None,
+        *,
+        on_start: Callable[[SearchResult], None] | None = None,
+    ) -> SearchResult:
         """Evaluate until `trials` evaluations are done or no candidate is left.
+
+        `on_start` is told what the study holds already, `on_trial` every evaluation after that.
 
         A study that is there already is continued: finished trials count, and candidates whose evaluation was
         interrupted are evaluated first. With one evaluation at a time, a search that was stopped anywhere finds what
@@ -151,6 +138,8 @@ class Search:
             self._check_latencies(study)
             retry_interrupted(study, self.sampler)
             ledger = Ledger.read(study, self.sampler.encoding)
+            if on_start is not None:
+                on_start(SearchResult.from_study(study, self.budgets_ms, exhausted=self._exhausted(ledger.history)))
             running: dict[int, _Started] = {}
             failures = 0
             while True:
@@ -222,7 +211,7 @@ class Search:
         }
 
     def _finish(self, study: optuna.Study, ledger: Ledger, started: _Started, outcome: Outcome) -> Evaluation:
-        storage, prediction = study._storage, started.prediction
+        storage, prediction, value = study._storage, started.prediction, math.nan
         if outcome.failure is None:
             value = reward(outcome.accuracy, prediction.upper_ms, self.budgets_ms[0])
             storage.set_trial_user_attr(started.trial_id, "accuracy", outcome.accuracy)
@@ -234,13 +223,16 @@ class Search:
             ledger.end(started.number, None)
             _logger.warning("the evaluation of trial %d failed: %s", started.number, outcome.failure)
         return Evaluation(
-            started.number,
-            len(ledger.history.observations),
-            self.trials,
-            started.candidate,
-            prediction.mean_ms,
-            outcome.accuracy,
-            outcome.failure,
+            number=started.number,
+            candidate=started.candidate,
+            predicted_ms=prediction.mean_ms,
+            predicted_upper_ms=prediction.upper_ms,
+            accuracy=outcome.accuracy,
+            reward=value,
+            failure=outcome.failure,
+            done=len(ledger.history.observations),
+            trials=self.trials,
+            rejected=self.sampler.rejected,
         )
 
     def _check_latencies(self, study: optuna.Study) -> None:

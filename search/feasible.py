@@ -92,6 +92,11 @@ class FeasibleSet:
         """Whether the candidate is predicted to meet the budget."""
         return self.latency_ms(code) <= self.budget_ms
 
+    @property
+    def rejected(self) -> int:
+        """Number of candidates looked at so far that do not meet the budget."""
+        return sum(latency_ms > self.budget_ms for latency_ms in self._known.values())
+
     def draw(self, rng: np.random.Generator, seen: Container[Code]) -> Code | None:
         """A new admitted code, or None when there is none left.
 

@@ -18,6 +18,31 @@ COLUMNS = ("number", "candidate", "predicted_ms", "predicted_upper_ms", "accurac
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """One finished evaluation, and how far the search has come with it.
+
+    Attributes:
+        number: of its trial.
+        predicted_ms, predicted_upper_ms: predicted latency in milliseconds, and the upper end of its interval.
+        accuracy: percent points; NaN if the evaluation failed, for the reason in `failure`.
+        reward: NaN if the evaluation failed.
+        done, trials: evaluations so far and planned.
+        rejected: candidates that were looked at since the search was started and kept from an evaluation by the budget.
+    """
+
+    number: int
+    candidate: Candidate
+    predicted_ms: float
+    predicted_upper_ms: float
+    accuracy: float
+    reward: float
+    failure: str | None
+    done: int
+    trials: int
+    rejected: int
+
+
+@dataclass(frozen=True)
 class Winner:
     """One evaluated candidate.
 
@@ -69,6 +94,12 @@ class SearchResult:
         ]
         return cls(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(budgets_ms), exhausted)
 
+    def after(self, evaluation: Evaluation) -> SearchResult:
+        """The same with one evaluation more."""
+        row = {**{name: getattr(evaluation, name) for name in COLUMNS}, "candidate": evaluation.candidate.to_json()}
+        rows = [*self.trials.to_dict("records"), row]
+        return SearchResult(pd.DataFrame(rows, columns=list(COLUMNS)), self.budgets_ms, self.exhausted)
+
     @property
     def evaluated(self) -> pd.DataFrame:
         """The trials whose evaluation succeeded."""
@@ -111,14 +142,20 @@ class SearchResult:
     @property
     def progress(self) -> pd.DataFrame:
         """A row an evaluation that succeeded: `number`, the best accuracy so far under each budget (a column a budget,
-        in milliseconds; NaN before the first), and `hypervolume`, the area over accuracy 0 and under the largest budget
-        that the front so far dominates [percent points * ms]."""
+        in milliseconds; NaN before the first), and the `hypervolume` so far [percent points * ms]."""
         rows = self.evaluated
         accuracy, upper_ms = rows["accuracy"].astype(float), rows["predicted_upper_ms"].astype(float)
         progress = rows[["number"]].copy()
         for ms in self.budgets_ms:
             progress[ms] = accuracy.where(upper_ms <= ms).cummax().ffill()
-        so_far = (rows.iloc[:count] for count in range(1, len(rows) + 1))
-        reference = (0.0, self.budgets_ms[0])
-        progress["hypervolume"] = [hypervolume(seen, reference, "accuracy", "predicted_upper_ms") for seen in so_far]
+        progress["hypervolume"] = [self._hypervolume(rows.iloc[:count]) for count in range(1, len(rows) + 1)]
         return progress
+
+    @property
+    def hypervolume(self) -> float:
+        """The area over accuracy 0 and under the largest budget that the front dominates, by the upper ends of the
+        predictions [percent points * ms]."""
+        return self._hypervolume(self.evaluated)
+
+    def _hypervolume(self, rows: pd.DataFrame) -> float:
+        return hypervolume(rows, (0.0, self.budgets_ms[0]), "accuracy", "predicted_upper_ms")

@@ -17,12 +17,12 @@ from compiler import Target, Timing, compile_model
 from latency_model import Device, LatencyPredictor, NetworkPrediction
 from search.budget import Budgets
 from search.cluster import Cluster, make_cluster
-from search.driver import Evaluation, Search
+from search.driver import Search
 from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
 from search.feasible import FeasibleSet, LatencyFunction
 from search.lowering import kernel_specs
-from search.result import SearchResult
+from search.result import Evaluation, SearchResult
 from search.study import STUDY_NAME, copy_to_file
 from supernet import Candidate, ChoiceSpace, EvaluationRecipe, OwnModel, SuperNet, SupernetRecipe, make_space
 from training import load_checkpoint, load_dataset
@@ -36,6 +36,7 @@ def run_search(
     config: Mapping[str, Any],
     on_trial: Callable[[Evaluation], None] | None = None,
     *,
+    on_start: Callable[[SearchResult], None] | None = None,
     supernet: SuperNet | OwnModel | None = None,
 ) -> SearchResult:
     """Search with the supernet and the latency predictor of `config["run_dir"]`, into its `study.db`.
@@ -50,6 +51,7 @@ def run_search(
             in this process. With `storage`, the URL of a database, the study lies there under the name `study`, and
             `study.db` is a copy of it when the search is over.
         on_trial: called after every evaluation.
+        on_start: called before the first one, with what the study holds already.
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
@@ -100,7 +102,7 @@ def run_search(
         cluster=cluster,
         study=config.get("study", STUDY_NAME),
     )
-    result = search.run(on_trial)
+    result = search.run(on_trial, on_start=on_start)
     if storage:
         copy_to_file(storage, search.study, run_dir / STUDY)
     return result

@@ -58,6 +58,11 @@ class CandidateSampler(BaseSampler, ABC):
         """What the sampler has learned from a history."""
         return Insight()
 
+    @property
+    def rejected(self) -> int:
+        """Number of candidates looked at since the sampler was made that the budget kept from an evaluation."""
+        return self.feasible.rejected
+
     def next_code(self, history: History) -> Code:
         """What is to be evaluated after `history`; depends on it and the seed alone.
 

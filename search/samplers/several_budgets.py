@@ -45,6 +45,11 @@ class SeveralBudgets(CandidateSampler):
         """That of the largest budget's sampler."""
         return self.samplers[0].insight(history.under(self.samplers[0].feasible.admits))
 
+    @property
+    def rejected(self) -> int:
+        """As every sampler counts them under its own budget."""
+        return sum(sampler.rejected for sampler in self.samplers)
+
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
         first = len(history) % len(self.samplers)
         turns = (*self.samplers[first:], *self.samplers[:first])

@@ -66,7 +66,9 @@ def test_every_trial_is_new_under_the_budget_and_recorded(
     make: Make, latency: Function, accuracy: Function, tmp_path: Path
 ) -> None:
     shown: list[Evaluation] = []
-    result = make(seed=3).run(shown.append)
+    there: list[SearchResult] = []
+    search = make(seed=3)
+    result = search.run(shown.append, on_start=there.append)
     trials = result.trials
     assert list(trials["number"]) == list(range(12))
     assert trials["candidate"].is_unique
@@ -77,6 +79,14 @@ def test_every_trial_is_new_under_the_budget_and_recorded(
     assert trials["failure"].isna().all()
     assert not result.exhausted
     assert [(e.number, e.done, e.candidate) for e in shown] == [(n, n + 1, c) for n, c in enumerate(candidates)]
+
+    (found,) = there
+    assert found.trials.empty
+    for evaluation in shown:
+        found = found.after(evaluation)
+    _same(found, result)
+    assert found.hypervolume == result.progress["hypervolume"].iloc[-1]
+    assert shown[-1].rejected == search.sampler.rejected > shown[0].rejected
 
     best = result.best
     assert best.accuracy == trials["accuracy"].max()
