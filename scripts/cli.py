@@ -7,18 +7,20 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from tempfile import TemporaryDirectory
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from scripts.console import errors, show_error
-from scripts.errors import UnknownStage
+from scripts.errors import UnknownStage, is_named
 from scripts.machine import npas_version
 from scripts.stages import COMMANDS, STAGES
 from scripts.tools import TOOLS
 
 _DEBUG = "NPAS_DEBUG"
-_PACKAGES = ("pruning", "training", "compiler", "latency_model", "supernet", "search", "scripts")
+_SWEEP = "sweep"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,8 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _hydra(command, overrides, TOOLS[command].run)
         elif command in COMMANDS:
             _hydra("config", overrides, lambda config: _run_stages(command, config))
+        elif command == _SWEEP:
+            _run_sweep(overrides)
         else:
-            raise UnknownStage(command, (*COMMANDS, *TOOLS))
+            raise UnknownStage(command, (*COMMANDS, _SWEEP, *TOOLS))
     except KeyboardInterrupt:
         again = shlex.join(["npas", command, *overrides])
         errors.print(f"\nStopped. What is finished is kept; to go on: [bold]{again}[/bold]")
@@ -48,18 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def is_named(error: BaseException) -> bool:
-    """Whether `error` is one of ours: its class or a base of it stands in an `errors` module of one of our packages."""
-    return any(
-        kind.__module__.split(".")[0] in _PACKAGES and kind.__module__.endswith(".errors")
-        for kind in type(error).__mro__
-    )
-
-
 def _run_stages(command: str, config: DictConfig) -> None:
     from scripts import job  # with torch and all, which --help does not wait for
 
     job.run_command(command, config)
+
+
+def _run_sweep(overrides: Sequence[str]) -> None:
+    """Compose a configuration for each combination of values by Hydra's multirun, then run them."""
+    composed: list[tuple[list[str], DictConfig]] = []
+
+    def note(config: DictConfig) -> None:
+        composed.append((list(HydraConfig.get().overrides.task), config))
+
+    with TemporaryDirectory() as record:  # of Hydra; what was run stands in the config.yaml of each run
+        _hydra("config", ["--multirun", f"hydra.sweep.dir={record}", *overrides], note)
+    if composed:  # unless Hydra was asked to show something
+        from scripts.sweep import make_runs, sweep
+
+        sweep(make_runs(composed))
 
 
 def _hydra(name: str, overrides: Sequence[str], run: Callable[[DictConfig], None]) -> None:
@@ -103,6 +114,8 @@ def _help() -> None:
         "A command runs the stages before its own too, and skips those that are done:",
         *main_job,
         "  a stopped run goes on with the same command.\n",
+        "Several main jobs as one, with a table of their results at the end:",
+        f"  npas {_SWEEP} budget=50%,25% seed=0,1\n",
         "Beside the main job:",
         *(f"  {tool.name:{width}}  {tool.about}" for tool in TOOLS.values()),
         "",

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+_PACKAGES = ("pruning", "training", "compiler", "latency_model", "supernet", "search", "scripts")
+
+
+def is_named(error: BaseException) -> bool:
+    """Whether `error` is one of ours: its class or a base of it stands in an `errors` module of one of our packages."""
+    return any(
+        kind.__module__.split(".")[0] in _PACKAGES and kind.__module__.endswith(".errors")
+        for kind in type(error).__mro__
+    )
 
 
 class ScriptError(RuntimeError):
@@ -120,4 +131,25 @@ class BudgetMissed(ScriptError):
         super().__init__(
             f"None of {tried} plans met {budget_ms:.3f} ms when measured; the fastest took {fastest_ms:.3f} ms. Next: "
             "a larger budget, higher menu.rates, or more profile.kernels for a better predictor."
+        )
+
+
+class InvalidSweep(ScriptError):
+    """Several runs that are not several."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"This is no sweep: {reason}. Allowed: different values with commas between them, for one setting or more. "
+            "Next: npas sweep budget=50%,25% seed=0,1; for a single run, npas search."
+        )
+
+
+class SweepUnfinished(ScriptError):
+    """Some runs of a sweep failed; the others are finished."""
+
+    def __init__(self, failed: Mapping[str, str], runs: int) -> None:
+        reasons = "; ".join(f"{name} ({error})" for name, error in failed.items())
+        super().__init__(
+            f"{len(failed)} of {runs} runs failed: {reasons}. Next: the panel of each, above, says what to do; the "
+            "same command runs them again and skips those that are finished."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,9 +17,14 @@ from scripts.stage import needed
 from scripts.stages import COMMANDS, STAGES
 from search.storage import masked
 
+BEFORE_SEARCH = needed(STAGES, "search")[:-1]
 
-def run_command(command: str, config: DictConfig) -> None:
-    """Check the whole configuration, then run the stages that `command` needs and that `config.run_dir` lacks."""
+
+def run_command(command: str, config: DictConfig, *, others: Sequence[Path] = ()) -> None:
+    """Check the whole configuration, then run the stages that `command` needs and that `config.run_dir` lacks.
+
+    What the search rests on is copied from one of the run directories `others`, where it is the same.
+    """
     inputs.check(config, command)
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -26,7 +32,10 @@ def run_command(command: str, config: DictConfig) -> None:
         log = log_to(run_dir / "log.jsonl")
         try:
             write_text(run_dir / "config.yaml", OmegaConf.to_yaml(_without_passwords(config), resolve=True))
-            RunDirectory(run_dir, say).perform(STAGES, config, needed(STAGES, COMMANDS[command]))
+            place = RunDirectory(run_dir, say)
+            if others:
+                place.adopt(STAGES, config, BEFORE_SEARCH, others)
+            place.perform(STAGES, config, needed(STAGES, COMMANDS[command]))
         finally:
             log.close()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -67,16 +68,41 @@ class RunDirectory:
 
     def perform(self, stages: Sequence[Stage], config: DictConfig, wanted: Collection[str]) -> None:
         """Run the `wanted` of `stages` (all of the job's, in order), each once, and set aside what no longer holds."""
-        fingerprints: dict[str, str] = {}
-        for stage in stages:
-            if stage.name in wanted:
-                fingerprints[stage.name] = stage.fingerprint(config, fingerprints)
+        fingerprints = _fingerprints(stages, config, wanted)
         for stage in stages:
             self._set_aside(stage, fingerprints)
         ran: set[str] = set()
         for stage in stages:
             if stage.name in wanted and self._perform(stage, config, fingerprints, ran):
                 ran.add(stage.name)
+
+    def adopt(
+        self, stages: Sequence[Stage], config: DictConfig, wanted: Collection[str], others: Sequence[Path]
+    ) -> None:
+        """Copy what `wanted` stages would write from another run directory where it is finished, of the same
+        fingerprint; a stage that left anything here already is not touched."""
+        fingerprints = _fingerprints(stages, config, wanted)
+        for stage in (stage for stage in stages if stage.name in wanted):
+            here = (Record.path(self.path, stage.name), *(self.path / output for output in stage.outputs))
+            if any(path.exists() for path in here):
+                continue
+            for other in others:
+                record = Record.read(other, stage.name)
+                whole = all((other / output).exists() for output in stage.outputs)
+                if record and record.finished and whole and record.fingerprint == fingerprints[stage.name]:
+                    self._copy(stage, other, record)
+                    break
+
+    def _copy(self, stage: Stage, other: Path, record: Record) -> None:
+        for output in stage.outputs:
+            part = self.path / f"{output}.part"
+            if (other / output).is_dir():
+                shutil.copytree(other / output, part, dirs_exist_ok=True)
+            else:
+                shutil.copy2(other / output, part)
+            os.replace(part, self.path / output)
+        record.write(self.path)
+        self._say(f"{stage.name}: the same as in {other}, copied")
 
     def _set_aside(self, stage: Stage, fingerprints: Mapping[str, str]) -> None:
         record = Record.read(self.path, stage.name)
@@ -135,6 +161,15 @@ class RunDirectory:
             raise
         replace(record, finished=_now(), seconds=spent + time.perf_counter() - start).write(self.path)
         return True
+
+
+def _fingerprints(stages: Sequence[Stage], config: DictConfig, wanted: Collection[str]) -> dict[str, str]:
+    """Of the wanted stages, by name."""
+    found: dict[str, str] = {}
+    for stage in stages:
+        if stage.name in wanted:
+            found[stage.name] = stage.fingerprint(config, found)
+    return found
 
 
 def _unused(path: Path) -> Path:

@@ -159,3 +159,34 @@ def test_records_are_json(house):
     record = json.loads(Record.path(house.run_dir, "a").read_text())
     assert record["stage"] == "a"
     assert record["finished"]
+
+
+def test_what_another_run_has_finished_is_copied_where_it_is_the_same(house, tmp_path):
+    house.run()
+    (other, house.run_dir) = (house.run_dir, tmp_path / "second")
+    house.run_dir.mkdir()
+
+    def adopt(**values):
+        config = OmegaConf.create({"a": 1, "b": 1, "c": 1, **values})
+        RunDirectory(house.run_dir, house.said.append).adopt(house.stages, config, ("a", "b"), [tmp_path, other])
+
+    adopt(b=2)
+    assert sorted(path.name for path in house.run_dir.glob("*.*")) == ["a.out"]
+    assert (house.run_dir / "a.out").read_text() == "1"
+    assert Record.read(house.run_dir, "a") == Record.read(other, "a")
+    assert f"a: the same as in {other}, copied" in house.said
+    assert house.run(b=2) == ["b", "c"]
+    adopt()
+    assert (house.run_dir / "b.out").read_text() == "2"
+
+
+def test_what_another_run_has_not_finished_is_not_copied(house, tmp_path):
+    house.fails.add("a")
+    with pytest.raises(KeyboardInterrupt):
+        house.run("a")
+    (house.run_dir / "a.out").write_text("half")
+    target = tmp_path / "second"
+    target.mkdir()
+    config = OmegaConf.create({"a": 1, "b": 1, "c": 1})
+    RunDirectory(target, house.said.append).adopt(house.stages, config, ("a",), [house.run_dir])
+    assert list(target.iterdir()) == []
