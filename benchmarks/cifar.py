@@ -20,7 +20,7 @@ from benchmarks.competitors import OURS, Competitor, load_peers, ours, timed
 from benchmarks.errors import UnknownName
 from benchmarks.finetuning import IMAGE, Run, Workshop
 from benchmarks.machine import machine_facts
-from benchmarks.measure import Budget, Times, measure, one_core
+from benchmarks.measure import STEADY_US, Budget, Times, measure, one_core
 from benchmarks.peers import Peer, find_peers
 from benchmarks.tables import write_table
 from pruning import prune, shrink
@@ -32,9 +32,6 @@ DENSE = "dense"
 PEER = "torch-pruning"
 SLOWER = 0.02
 """Share of ours by which the peer's network may be slower."""
-STEADY_US = 5000.0
-"""Every network runs for so long at a time, and finds its weights in the caches, as in a stream of pictures. Where each
-runs once in turn with twenty others, all of them read their weights from memory."""
 
 
 def read_runs(path: Path) -> tuple[list[Run], dict[str, object], dict[str, object]]:

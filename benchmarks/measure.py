@@ -37,6 +37,9 @@ class Budget:
     sample_us: float = 300.0
 
 
+STEADY_US = 5000.0
+"""A `sample_us` with which a network finds its weights in the caches, as in a stream of pictures. Where each of twenty
+runs once in turn, all of them read their weights from memory."""
 QUICK = Budget(seconds=1.0, min_rounds=5, warm_rounds=2)
 
 

@@ -5,6 +5,7 @@ The sparsities of benchmarks/cifar.yaml were chosen by this table.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from benchmarks.command_line import common, parser
 from benchmarks.competitors import Competitor, ours, timed
 from benchmarks.finetuning import IMAGE
 from benchmarks.machine import machine_facts
-from benchmarks.measure import Budget, measure, one_core
+from benchmarks.measure import STEADY_US, Budget, measure, one_core
 from benchmarks.pretrained import load_pretrained, stages
 from benchmarks.tables import write_table
 from pruning import Sparsity, prune
@@ -60,12 +61,13 @@ def main() -> None:
     made.add_argument("--weights", nargs="+", required=True, metavar="DEPTH=FILE", help="published weights")
     arguments = made.parse_args()
     told = common(arguments)
+    budget = replace(told.budget, sample_us=STEADY_US)
     tables = []
     with one_core():
         for entry in arguments.weights:
             depth, _, path = entry.partition("=")
             chosen = SPARSITIES[::4] if told.quick else SPARSITIES
-            tables.append(measure_stages(int(depth), Path(path), chosen, told.budget))
+            tables.append(measure_stages(int(depth), Path(path), chosen, budget))
             print(tables[-1].to_string(index=False))
         write_table(told.folder / "stages.csv", pd.concat(tables), machine_facts())
 
