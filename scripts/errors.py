@@ -153,3 +153,14 @@ class SweepUnfinished(ScriptError):
             f"{len(failed)} of {runs} runs failed: {reasons}. Next: the panel of each, above, says what to do; the "
             "same command runs them again and skips those that are finished."
         )
+
+
+class NotComparable(ScriptError):
+    """A run whose search cannot be shown beside that of another one."""
+
+    def __init__(self, run_dir: Path, reason: str) -> None:
+        super().__init__(
+            f"compare: {run_dir} cannot be compared with this run: {reason}. Allowed: folders of other runs whose "
+            "search is finished, with the same data, space, device, budget and evaluation of candidates; sampler, seed "
+            "and trials may differ. Next: npas search search=random run_dir=runs/random, then compare=[runs/random]."
+        )

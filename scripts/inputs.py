@@ -12,6 +12,7 @@ from compiler import find_compiler
 from compiler.runtime import require_here
 from latency_model import Device, LatencyPredictor
 from latency_model.runners.local import LocalRunner
+from scripts.comparison import compared
 from scripts.errors import InvalidSetting
 from scripts.user_model import load_model, load_weights
 from search import Bracket, Budget, Budgets, Entrant
@@ -54,6 +55,7 @@ def check(config: DictConfig, command: str) -> None:
         raise InvalidSetting("device", where.name, f"devices in this process, for all but {' and '.join(ELSEWHERE)}")
     find_compiler(where.target)
     sources(config)
+    compared(config)
     own_recipe(config)
     space(config, dataset(config))
     torch.set_num_threads(config.threads)

@@ -83,7 +83,7 @@ STAGES = (
     Stage(
         name="report",
         about="write report.html and print the table",
-        reads=(),
+        reads=("compare",),
         after=("measure",),
         outputs=("report.html", "pareto.png"),
         run=_in("scripts.report"),

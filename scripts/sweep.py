@@ -41,8 +41,9 @@ def make_runs(composed: Sequence[tuple[Sequence[str], DictConfig]]) -> list[Run]
         InvalidSweep: there is nothing in which they differ, or two are the same.
     """
     common = set(composed[0][0]).intersection(*(overrides for overrides, _ in composed))
-    names = [",".join(one for one in overrides if one not in common) for overrides, _ in composed]
-    folders = [re.sub(r"[^\w.,=%+()\[\]-]", "_", name) for name in names]
+    special = [[one for one in overrides if one not in common] for overrides, _ in composed]
+    names = [",".join(overrides) for overrides in special]
+    folders = ["_".join(map(_as_folder, overrides)) for overrides in special]
     if not all(names):
         raise InvalidSweep("no setting has several values")
     if len(set(folders)) < len(folders):
@@ -51,6 +52,11 @@ def make_runs(composed: Sequence[tuple[Sequence[str], DictConfig]]) -> list[Run]
     for run, folder in zip(runs, folders, strict=True):
         run.config.run_dir = str(run.run_dir / folder)
     return runs
+
+
+def _as_folder(override: str) -> str:
+    """`budget=[50%,25%]` as `budget-50%-25%`: a name that can stand in another override without quotation marks."""
+    return re.sub(r"[^\w.%+]+", "-", override).strip("-")
 
 
 def sweep(runs: Sequence[Run]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from scripts.comparison import Compared, compared
 from scripts.errors import RecordCorrupt
 from scripts.files import read_json
 from scripts.machine import describe_machine
@@ -46,7 +47,8 @@ class Tournament:
 class Contents:
     """One finished run.
 
-    `trials`: number, accuracy (fast evaluation, validation data, percent), predicted_ms. `networks`: predicted_ms,
+    `trials`: number, accuracy (fast evaluation, validation data, percent), predicted_ms. `compared`: the searches of
+    other runs. `networks`: predicted_ms,
     lower_ms, upper_ms, measured_ms, held_out. `accuracy`: the predictor's own table on held-out kernels; `judged`:
     each of them. `shortlist`: what was measured before the fine-tune, taken or not. `tournament`: None if the
     configuration chose the algorithm.
@@ -56,6 +58,7 @@ class Contents:
     dense: Metrics
     winners: tuple[Metrics, ...]
     trials: pd.DataFrame
+    compared: tuple[Compared, ...]
     networks: pd.DataFrame
     accuracy: pd.DataFrame
     judged: pd.DataFrame
@@ -66,7 +69,7 @@ class Contents:
 
     @classmethod
     def read(cls, run_dir: Path) -> Contents:
-        """Raises `RecordCorrupt` for a damaged file."""
+        """Raises `RecordCorrupt` for a damaged file, `NotComparable` for one of `compare` that is none."""
         checked: dict[str, Any] = read_json(run_dir / "predictor" / "accuracy.json")
         config = OmegaConf.load(run_dir / "config.yaml")
         assert isinstance(config, DictConfig)
@@ -77,6 +80,7 @@ class Contents:
             dense=Metrics.read(run_dir / "dense" / "metrics.json"),
             winners=tuple(Metrics.read(path) for path in numbered),
             trials=finished_trials(run_dir / "study.db"),
+            compared=compared(config),
             networks=pd.DataFrame(checked["networks"]),
             accuracy=pd.DataFrame(checked["kernels"]),
             judged=pd.DataFrame(checked["judged"]),
@@ -91,6 +95,11 @@ class Contents:
         """The budget in the user's words, or all of them."""
         told = self.config.budget
         return ", ".join(map(str, told)) if isinstance(told, ListConfig) else str(told)
+
+    @property
+    def sampler(self) -> str:
+        """Name of the sampler that proposed the candidates."""
+        return str(self.config.search.sampler)
 
     @property
     def limits_ms(self) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,11 +71,14 @@ def joined_names(winners: Sequence[Metrics], apart: float) -> list[tuple[str, tu
 
 
 def progress(contents: Contents) -> bytes:
-    """Every evaluation of the search and the best so far."""
+    """Every evaluation of the search and the best so far, beside the best so far of the searches compared with it."""
     figure, axes = _canvas(8.0, 3.4)
+    for other in contents.compared:
+        _incumbents(axes, other.trials, lw=1.2, label=f"best so far, {other.sampler} ({other.run_dir.name})")
     trials = contents.trials
-    axes.plot(trials["number"], trials["accuracy"], ".", color=_FAINT, label="one candidate")
-    axes.step(trials["number"], trials["accuracy"].cummax(), where="post", color=_OURS, lw=1.8, label="best so far")
+    axes.plot(range(1, len(trials) + 1), trials["accuracy"], ".", color=_FAINT, label="one candidate")
+    label = f"best so far, {contents.sampler} (this run)" if contents.compared else "best so far"
+    _incumbents(axes, trials, color=_OURS, lw=1.8, label=label)
     axes.set_xlabel("evaluation")
     axes.set_ylabel("validation accuracy before\nfine-tuning, %")
     axes.legend(fontsize=8, loc="lower right")
@@ -164,6 +168,10 @@ def kernel_prediction(contents: Contents) -> bytes:
     axes.set_ylabel("measured time, us")
     axes.legend(fontsize=8, loc="upper left")
     return _png(figure)
+
+
+def _incumbents(axes: Axes, trials: pd.DataFrame, **style: Any) -> None:
+    axes.step(range(1, len(trials) + 1), trials["accuracy"].cummax(), where="post", **style)
 
 
 def _points(axes: Axes, winners: list[Metrics], face: str, label: str, zorder: float) -> None:

@@ -20,6 +20,8 @@ from search.insight import Insight
 
 def page(contents: Contents, run_dir: Path, insight: Insight) -> str:
     """The whole report as HTML."""
+    others = [(other.sampler, other.seed, other.trials, other.run_dir) for other in contents.compared]
+    searches = [(contents.sampler, contents.config.seed, contents.trials, run_dir), *others]
     environment = Environment(loader=PackageLoader("scripts.report", "."), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("page.html").render(
         contents=contents,
@@ -27,6 +29,8 @@ def page(contents: Contents, run_dir: Path, insight: Insight) -> str:
         shortfalls=shortfalls(contents),
         next_steps=next_steps(contents, run_dir),
         sites=site_rows(contents.best) if contents.best else [],
+        searches=searches,
+        common=min(len(trials) for _, _, trials, _ in searches),
         best_trial=contents.trials["accuracy"].max(),
         accuracy_headings=list(HEADINGS.values()),
         accuracy=cells(contents.accuracy),

@@ -45,7 +45,12 @@ def _under(contents: Contents, limit_ms: float) -> str:
 
 def shortfalls(contents: Contents) -> list[str]:
     """What the run did not reach, one sentence each; empty when it reached everything."""
-    return [*_winner_shortfalls(contents), *_prediction_shortfalls(contents), *_kernel_shortfalls(contents)]
+    return [
+        *_winner_shortfalls(contents),
+        *_search_shortfalls(contents),
+        *_prediction_shortfalls(contents),
+        *_kernel_shortfalls(contents),
+    ]
 
 
 def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
@@ -61,6 +66,7 @@ def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
             "compare with a baseline search",
             f"{again} search=random run_dir={run_dir}-random",
         ),
+        ("show it in this report", f"{again} run_dir={run_dir} compare=[{run_dir}-random]"),
     ]
 
 
@@ -84,6 +90,17 @@ def _winner_shortfalls(contents: Contents) -> Iterator[str]:
     if contents.dense.onnxruntime_ms < contents.dense.measured_ms:
         ratio = contents.dense.measured_ms / contents.dense.onnxruntime_ms
         yield f"ONNX Runtime runs the dense network {ratio:.2f}× as fast as the code generated here."
+
+
+def _search_shortfalls(contents: Contents) -> Iterator[str]:
+    for other in contents.compared:
+        count = min(len(contents.trials), len(other.trials))
+        ours, theirs = (float(trials["accuracy"].head(count).max()) for trials in (contents.trials, other.trials))
+        if ours <= theirs:
+            yield (
+                f"After {count} evaluations the search by {contents.sampler} had found {ours:.2f} %, and that by "
+                f"{other.sampler} in {other.run_dir} {theirs:.2f} %."
+            )
 
 
 def _prediction_shortfalls(contents: Contents) -> Iterator[str]:

@@ -12,6 +12,13 @@ from scripts.run_directory import Record
 
 CANDIDATE = ("conv3x3|block_punched(16x1)|5", "skip|dense|1", "dw3x3_pw|filter(8)|2")
 DENSE = ("conv3x3|dense|1",) * 3
+CONFIG = {
+    "data": {"name": "digits"},
+    "space": {"name": "tiny"},
+    "budget": "50%",
+    "search": {"sampler": "npas"},
+    "seed": 0,
+}
 KERNELS = (
     KernelTime("", "pack", "pack", "", "", 2.0),
     KernelTime("stem.conv1", "conv", "first", "4x16", "", 10.0),
@@ -80,9 +87,7 @@ def write_run(run_dir, winners=WINNERS, reference=None, within_10=91.0):
     (reference or dense()).write(run_dir / "dense" / "metrics.json")
     for winner in winners:
         winner.write(run_dir / "winners" / winner.name / "metrics.json")
-    (run_dir / "config.yaml").write_text(
-        OmegaConf.to_yaml({"data": {"name": "digits"}, "space": {"name": "tiny"}, "budget": "50%"})
-    )
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml({**CONFIG, "run_dir": str(run_dir)}))
     networks = [
         {
             "candidate": "[]",
@@ -113,10 +118,7 @@ def write_run(run_dir, winners=WINNERS, reference=None, within_10=91.0):
     shortlist = [{"candidate": "[]", "within_budget": True, "measured_ms": 0.4, "winner": 1}] * len(winners)
     shortlist.append({"candidate": "[]", "within_budget": False, "measured_ms": 0.6, "winner": None})
     (run_dir / "shortlist.json").write_text(json.dumps(shortlist))
-    Record("search", "0123456789ab", {}, "0.1", "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:40+00:00", 100.0).write(
-        run_dir
-    )
-    _write_study(run_dir / "study.db")
+    write_search(run_dir)
 
 
 def write_tournament(run_dir):
@@ -138,11 +140,23 @@ def write_tournament(run_dir):
     (folder / "result.json").write_text(json.dumps(result))
 
 
-def _write_study(path):
-    study = optuna.create_study(study_name="npas", storage=f"sqlite:///{path}", direction="maximize")
+def write_search(run_dir, evaluations=12, gain=1.0):
+    """A finished search, the accuracies of which grow by about `gain` percent points an evaluation."""
+    Record("search", "0123456789ab", {}, "0.1", "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:40+00:00", 100.0).write(
+        run_dir
+    )
+    study = optuna.create_study(study_name="npas", storage=f"sqlite:///{run_dir / 'study.db'}", direction="maximize")
     rng = np.random.default_rng(0)
-    for number in range(12):
-        accuracy = float(80 + number + rng.normal())
+    for number in range(evaluations):
+        accuracy = float(80 + gain * number + rng.normal())
         attributes = {"candidate": json.dumps(CANDIDATE), "accuracy": accuracy, "predicted_ms": 0.2 + 0.02 * number}
         study.add_trial(optuna.trial.create_trial(value=accuracy, user_attrs=attributes))
     study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+
+
+def write_baseline(run_dir, evaluations, gain, **changes):
+    """What another run leaves of its search by the sampler `random`."""
+    run_dir.mkdir()
+    config = {**CONFIG, "search": {"sampler": "random"}, "seed": 7, "run_dir": str(run_dir), **changes}
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    write_search(run_dir, evaluations, gain)

@@ -47,10 +47,10 @@ def test_each_combination_is_a_run_in_a_folder_of_its_own(ran, tmp_path, capsys)
     assert ran == [
         *["checked 50%"] * 2,
         *["checked ['50%', '25%']"] * 2,
-        "out/budget=50%,seed=0",
-        "out/budget=50%,seed=1",
-        "out/budget=[50%,25%],seed=0",
-        "out/budget=[50%,25%],seed=1",
+        "out/budget-50%_seed-0",
+        "out/budget-50%_seed-1",
+        "out/budget-50%-25%_seed-0",
+        "out/budget-50%-25%_seed-1",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     shown = capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_each_combination_is_a_run_in_a_folder_of_its_own(ran, tmp_path, capsys)
 
 def test_the_default_folder_is_that_of_a_single_run(ran):
     cli.main(["sweep", "seed=0,1", "space=mobile_cifar", "data=cifar10"])
-    assert ran[2:] == ["runs/cifar10-mobile_cifar/seed=0", "runs/cifar10-mobile_cifar/seed=1"]
+    assert ran[2:] == ["runs/cifar10-mobile_cifar/seed-0", "runs/cifar10-mobile_cifar/seed-1"]
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_runs_that_are_the_same_are_refused():
 def test_a_value_with_slashes_is_one_folder():
     config = OmegaConf.create({"run_dir": "runs/x"})
     runs = make_runs([([f"model=nets/{name}.py:build", "seed=1"], config) for name in "ab"])
-    assert [run.config.run_dir for run in runs] == ["runs/x/model=nets_a.py_build", "runs/x/model=nets_b.py_build"]
+    assert [run.config.run_dir for run in runs] == ["runs/x/model-nets-a.py-build", "runs/x/model-nets-b.py-build"]
 
 
 def test_a_run_that_fails_does_not_stop_the_others(ran, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["sweep", "seed=0,13,2"])
-    assert [name for name in ran if "seed" in name] == [f"runs/digits-tiny/seed={seed}" for seed in (0, 13, 2)]
+    assert [name for name in ran if "seed" in name] == [f"runs/digits-tiny/seed-{seed}" for seed in (0, 13, 2)]
     captured = capsys.readouterr()
     (row,) = [line for line in captured.out.splitlines() if "seed=13" in line and "NoWinner" in line]
     assert "98.00" not in row
