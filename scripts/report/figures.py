@@ -73,12 +73,13 @@ def joined_names(winners: Sequence[Metrics], apart: float) -> list[tuple[str, tu
 def progress(contents: Contents) -> bytes:
     """Every evaluation of the search and the best so far, beside the best so far of the searches compared with it."""
     figure, axes = _canvas(8.0, 3.4)
-    for other in contents.compared:
-        _incumbents(axes, other.trials, lw=1.2, label=f"best so far, {other.sampler} ({other.run_dir.name})")
     trials = contents.trials
     axes.plot(range(1, len(trials) + 1), trials["accuracy"], ".", color=_FAINT, label="one candidate")
     label = f"best so far, {contents.sampler} (this run)" if contents.compared else "best so far"
     _incumbents(axes, trials, color=_OURS, lw=1.8, label=label)
+    for other in contents.compared:
+        label = f"best so far, {other.sampler} ({other.run_dir.name})"
+        _incumbents(axes, other.trials, lw=1.2, ls="--", label=label)
     axes.set_xlabel("evaluation")
     axes.set_ylabel("validation accuracy before\nfine-tuning, %")
     axes.legend(fontsize=8, loc="lower right")
