@@ -98,6 +98,7 @@ def group_shape(scheme: Scheme, weight_shape: tuple[int, ...]) -> tuple[int, int
     """Filters, channels and kernel positions that live or die together, read off the scheme's first group."""
     groups = torch.zeros(scheme.group_count(weight_shape), dtype=torch.bool)
     groups[0] = True
-    members = np.nonzero(scheme.expand(groups, weight_shape).flatten(2).numpy())
+    held = scheme.expand(groups, weight_shape).flatten(2).numpy()
+    members = np.unravel_index(np.flatnonzero(held), held.shape)
     filters, channels, positions = (len(np.unique(index)) for index in members)
     return filters, channels, positions

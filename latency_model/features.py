@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from operator import attrgetter
 
@@ -13,6 +14,7 @@ import numpy as np
 from compiler import KernelSpec, Schedule, Target, schedule
 from compiler.spec import CONVOLUTIONS
 from latency_model.runner import Floats
+from pruning import Scheme
 
 Columns = dict[str, Floats]
 """A number a kernel, by feature."""
@@ -24,25 +26,55 @@ ENDINGS = {"add": 1.0, "relu": 1.0, "relu6": 3.0, "hard_sigmoid": 5.0, "hard_swi
 LONG_ENDING = 25.0
 
 
-def shape_features(specs: Sequence[KernelSpec], target: Target) -> Columns:
+@dataclass(frozen=True)
+class Sizes:
+    """What the features of kernels are made of, a number a kernel each [kernels].
+
+    Attributes:
+        inputs, outputs: channels.
+        height, width: of the output.
+        kernel: positions of the kernel.
+        weights: number of weights when nothing is pruned.
+        rate: weights / weights kept.
+        macs_kept: multiply-accumulates that the kept weights need.
+    """
+
+    inputs: Floats
+    outputs: Floats
+    height: Floats
+    width: Floats
+    kernel: Floats
+    weights: Floats
+    rate: Floats
+    macs_kept: Floats
+
+    @classmethod
+    def of(cls, specs: Sequence[KernelSpec]) -> Sizes:
+        """The sizes of `specs`."""
+        inputs, outputs, rate = (_each(specs, name) for name in ("in_channels", "out_channels", "sparsity.rate"))
+        (height, width), kernel = _both(specs, "out_size"), _both(specs, "kernel").prod(axis=0)
+        has_any = _numbers(spec.op in CONVOLUTIONS for spec in specs)
+        weights = has_any * outputs * (inputs // _each(specs, "groups") * kernel)
+        return cls(inputs, outputs, height, width, kernel, weights, rate, weights * (height * width) / rate)
+
+
+def shape_features(specs: Sequence[KernelSpec], sizes: Sizes, target: Target) -> Columns:
     """What kernels compute: logarithms of sizes, counts, and what their channels leave of the last vector."""
-    inputs, outputs = _each(specs, "in_channels"), _each(specs, "out_channels")
-    (height, width), kernel = _both(specs, "out_size"), _both(specs, "kernel").prod(axis=0)
-    input_pixels, rate = _each(specs, "height") * _each(specs, "width"), _each(specs, "sparsity.rate")
-    weights = _weights(specs)
+    inputs, outputs, pixels = sizes.inputs, sizes.outputs, sizes.height * sizes.width
+    input_pixels = _each(specs, "height") * _each(specs, "width")
     return {
         "in_channels": _log2(inputs),
         "out_channels": _log2(outputs),
-        "pixels": _log2(height * width),
-        "width": _log2(width),
+        "pixels": _log2(pixels),
+        "width": _log2(sizes.width),
         "input_pixels": _log2(input_pixels),
-        "kernel": kernel,
+        "kernel": sizes.kernel,
         "stride": _both(specs, "stride").prod(axis=0),
         "padding": _both(specs, "padding")[0],
-        "rate": _log2(rate),
-        "macs_kept": _log2(1 + weights * (height * width) / rate),
-        "weights": _log2(1 + np.maximum(weights, 1) / rate),
-        "activations": _log2(inputs * input_pixels + outputs * height * width),
+        "rate": _log2(sizes.rate),
+        "macs_kept": _log2(1 + sizes.macs_kept),
+        "weights": _log2(1 + np.maximum(sizes.weights, 1) / sizes.rate),
+        "activations": _log2(inputs * input_pixels + outputs * pixels),
         "filters_left": -outputs % target.vector / target.vector,
         "channels_left": -inputs % target.vector / target.vector,
         "residual": _numbers("add" in spec.epilogue for spec in specs),
@@ -51,21 +83,20 @@ def shape_features(specs: Sequence[KernelSpec], target: Target) -> Columns:
     }
 
 
-def schedule_features(specs: Sequence[KernelSpec], chosen: Sequence[Schedule], target: Target) -> Columns:
+def schedule_features(specs: Sequence[KernelSpec], sizes: Sizes, chosen: Sequence[Schedule], target: Target) -> Columns:
     """How they are computed: work, tiles, and what these leave, as a share of a tile."""
-    outputs, (height, width) = _each(specs, "out_channels"), _both(specs, "out_size")
+    outputs, height, width = sizes.outputs, sizes.height, sizes.width
     vectors, rows, cols = _each(chosen, "vectors"), _each(chosen, "rows"), _each(chosen, "cols")
     cycles, traffic, entries = _each(chosen, "cycles"), _each(chosen, "bytes"), _each(chosen, "entries")
-    macs_kept = _weights(specs) * (height * width) / _each(specs, "sparsity.rate")
-    endings = {epilogue: _ending_cycles(epilogue) for epilogue in {spec.epilogue for spec in specs}}
-    ending = outputs * (height * width) / target.vector * _numbers(endings[spec.epilogue] for spec in specs)
+    endings = _numbers(_ending_cycles(spec.epilogue) for spec in specs)
+    ending = outputs * (height * width) / target.vector * endings
     filters = vectors * target.vector
     return {
         "cycles": _log2(1 + cycles),
         "bytes": _log2(1 + traffic),
         "ending": _log2(1 + ending / (1 + cycles)),
         "intensity": _log2((1 + cycles) / (1 + traffic)),
-        "saved": _log2((1 + macs_kept) / (1 + cycles)),
+        "saved": _log2((1 + sizes.macs_kept) / (1 + cycles)),
         "entries": _log2(1 + entries),
         "entries_left": entries % 1,
         "tiles": _log2(np.ceil(height / rows) * np.ceil(width / cols)),
@@ -84,10 +115,9 @@ def schedule_features(specs: Sequence[KernelSpec], chosen: Sequence[Schedule], t
 
 def shape_categories(specs: Sequence[KernelSpec]) -> Categories:
     """Operation, scheme and fused functions."""
-    schemes = {scheme: str(scheme) for scheme in {spec.sparsity.scheme for spec in specs}}
     return {
         "op": [spec.op for spec in specs],
-        "scheme": [schemes[spec.sparsity.scheme] for spec in specs],
+        "scheme": [_name(spec.sparsity.scheme) for spec in specs],
         "epilogue": ["+".join(spec.epilogue) for spec in specs],
     }
 
@@ -95,7 +125,7 @@ def shape_categories(specs: Sequence[KernelSpec]) -> Categories:
 def shape_matrix(specs: Sequence[KernelSpec], target: Target) -> Floats:
     """Shape features and indicators of the categories [len(specs), columns], without choosing any schedule."""
     categories = shape_categories(specs)
-    return _matrix(shape_features(specs, target), categories, _pairs(categories))
+    return _matrix(shape_features(specs, Sizes.of(specs), target), categories, _pairs(categories))
 
 
 @dataclass(frozen=True)
@@ -117,7 +147,9 @@ class Encoder:
 
     def encode(self, specs: Sequence[KernelSpec], chosen: Sequence[Schedule]) -> Floats:
         """Features [len(specs), columns] of kernels and of the schedules that were chosen for them."""
-        columns = shape_features(specs, self.target) | schedule_features(specs, chosen, self.target)
+        sizes = Sizes.of(specs)
+        shapes = shape_features(specs, sizes, self.target)
+        columns = shapes | schedule_features(specs, sizes, chosen, self.target)
         return _matrix(columns, _categories(specs, chosen), self.categories)
 
 
@@ -146,19 +178,17 @@ def _numbers(values: Iterable[float]) -> Floats:
     return np.fromiter(values, np.float64)
 
 
-def _weights(specs: Sequence[KernelSpec]) -> Floats:
-    """Weights that a kernel has when nothing is pruned."""
-    each_output = _each(specs, "in_channels") // _each(specs, "groups") * _both(specs, "kernel").prod(axis=0)
-    has_any = _numbers(spec.op in CONVOLUTIONS for spec in specs)
-    result: Floats = has_any * _each(specs, "out_channels") * each_output
-    return result
-
-
 def _log2(numbers: Floats) -> Floats:
     """To the same bits on every processor, which numpy's own does not promise."""
     return np.fromiter(map(math.log2, numbers.tolist()), np.float64, len(numbers))
 
 
+@cache
+def _name(scheme: Scheme) -> str:
+    return str(scheme)
+
+
+@cache
 def _ending_cycles(epilogue: tuple[str, ...]) -> float:
     """Cycles of what is fused behind the sum a vector of outputs, which a schedule's estimate leaves out."""
     return sum(ENDINGS.get(part, LONG_ENDING) for part in epilogue)

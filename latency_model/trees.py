@@ -83,11 +83,15 @@ class Forest:
             self._children[first:last] = np.where(tree.children < 0, leaf, tree.children + first)
             first = last
         depth = np.concatenate([tree.depths() for tree in trees])
-        self._levels = [np.flatnonzero(depth == level) for level in range(depth.max(initial=-1) + 1)]
         asked = [np.concatenate([tree.features for tree in trees]), np.concatenate([tree.thresholds for tree in trees])]
         (features, thresholds), question = np.unique(np.stack(asked), axis=1, return_inverse=True)
-        self._question = question.reshape(-1)
-        self._thresholds = [(int(one), thresholds[features == one, None]) for one in np.unique(features)]
+        levels = [np.flatnonzero(depth == level) for level in range(depth.max(initial=-1) + 1)]
+        self._levels = [(nodes, question.reshape(-1)[nodes], *self._children[nodes].T) for nodes in levels]
+        self._questions = len(features)
+        ends = np.searchsorted(features, np.unique(features), side="right").tolist()
+        self._asked = [
+            (int(features[at]), slice(at, end), thresholds[at:end, None]) for at, end in pairwise([0, *ends])
+        ]
 
     def predict(self, features: Floats) -> Floats:
         """The prediction of each model for each row [models, rows] of `features` [rows, columns]."""
@@ -97,21 +101,27 @@ class Forest:
 
     def _predict(self, features: Floats) -> Floats:
         columns = np.ascontiguousarray(features.T)
-        answers = [np.zeros((0, len(features)), np.bool_)]
-        answers += [columns[feature] <= thresholds for feature, thresholds in self._thresholds]
-        yes = np.packbits(np.concatenate(answers), axis=1)
+        answers = np.empty((self._questions, len(features)), np.bool_)
+        for feature, questions, thresholds in self._asked:
+            np.less_equal(columns[feature], thresholds, out=answers[questions])
+        yes = np.packbits(answers, axis=1)
         rows = np.zeros((len(self._children) + self._values.size, yes.shape[1]), np.uint8)
         rows[self._roots] = 255
-        for nodes in self._levels:
-            here = rows[nodes]
-            left = here & yes[self._question[nodes]]
-            rows[self._children[nodes, 0]] = left
-            rows[self._children[nodes, 1]] = here ^ left
+        for nodes, questions, to_left, to_right in self._levels:
+            here = rows.take(nodes, axis=0)
+            left = here & yes.take(questions, axis=0)
+            rows[to_left] = left
+            rows[to_right] = here ^ left
         ended = rows[len(self._children) :].reshape(*self._values.T.shape, -1)
-        first = np.arange(0, self._values.size, self._values.shape[1])[:, None]
-        values = self._values.ravel()[first + _numbers(ended)]
-        sums = [values[start:end].sum(axis=0) for start, end in pairwise(self._ends_of_models)]
+        sums = [self._sum(start, ended[:, start:end]) for start, end in pairwise(self._ends_of_models)]
         return np.stack(sums)[:, : len(features)]
+
+    def _sum(self, start: int, ended: npt.NDArray[np.uint8]) -> Floats:
+        """The sum [rows] of the trees from `start` on, from the rows of each leaf [leaves, trees, bytes]."""
+        values = self._values[start : start + ended.shape[1]]
+        first = np.arange(0, values.size, values.shape[1])[:, None]
+        result: Floats = values.ravel().take(first + _numbers(ended)).sum(axis=0)
+        return result
 
 
 def _numbers(ended: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -120,7 +130,8 @@ def _numbers(ended: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Rows that only fill the last byte are there too: of a single row, numpy would add up the trees in another order.
     """
     found = np.zeros((ended.shape[1], 8 * ended.shape[2]), np.uint8)
-    for digit in range((len(ended) - 1).bit_length()):
+    for digit in reversed(range((len(ended) - 1).bit_length())):
         having = np.bitwise_or.reduce([ended[leaf] for leaf in range(len(ended)) if leaf >> digit & 1], axis=0)
-        found |= np.unpackbits(having, axis=1) << digit
+        found += found  # numpy adds bytes several times as fast as it shifts them
+        found |= np.unpackbits(having, axis=1)
     return found

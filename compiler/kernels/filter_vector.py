@@ -166,8 +166,8 @@ def _cycles(spec: KernelSpec, vectors: int, rows: int, cols: int, unroll: int, e
     col_length, col_count, col_shorter = split(width, cols)
     for r, r_count in ((row_length, row_count), (row_length - 1, row_shorter)):
         for c, c_count in ((col_length, col_count), (col_length - 1, col_shorter)):
-            tile = tile_cycles(vectors, r, c, unroll, entries, lanes)
-            total += r_count * c_count * tile
+            if count := r_count * c_count:
+                total += count * tile_cycles(vectors, r, c, unroll, entries, lanes)
     return total
 
 
