@@ -7,6 +7,7 @@ any more is masked, in drawing and in the maximum of the update.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -108,19 +109,31 @@ class Decisions:
         return State(site, max(0, min(SLACK_BUCKETS - 1, int(share * SLACK_BUCKETS))), path)
 
     def _allowed(self, site: int, left: float, path: Path) -> tuple[str | float, ...]:
-        costs = self._actions[site][path]
-        limit = max(left, min(costs.values())) + TOLERANCE
-        return tuple(action for action, cost in costs.items() if cost <= limit)
+        costs, allowed = self._actions[site][path]
+        return allowed[bisect_right(costs, max(left, costs[0]) + TOLERANCE) - 1]
 
 
-def _actions(paths: Sequence[Path], extras: Sequence[float]) -> dict[Path, dict[str | float, float]]:
-    """For every partial path the possible next decisions, each with the least it can cost."""
+class Affordable(NamedTuple):
+    """The decisions after a partial path: the least that each can cost, in rising order, and what is allowed to whom
+    can pay each of these costs."""
+
+    costs: list[float]
+    allowed: list[tuple[str | float, ...]]
+
+
+def _actions(paths: Sequence[Path], extras: Sequence[float]) -> dict[Path, Affordable]:
+    """For every partial path the possible next decisions."""
     table: dict[Path, dict[str | float, float]] = defaultdict(dict)
     for path, extra in zip(paths, extras, strict=True):
         for depth, action in enumerate(path):
             costs = table[path[:depth]]
             costs[action] = min(extra, costs.get(action, extra))
-    return dict(table)
+    return {path: _affordable(costs) for path, costs in table.items()}
+
+
+def _affordable(costs: dict[str | float, float]) -> Affordable:
+    levels = sorted(costs.values())
+    return Affordable(levels, [tuple(a for a, cost in costs.items() if cost <= level) for level in levels])
 
 
 class QTable:

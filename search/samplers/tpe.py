@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import TPESampler as OptunaTPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -47,16 +50,32 @@ class TPESampler(CandidateSampler):
         return create_trial(
             value=value,
             params=dict(self.encoding.params(code)),
-            distributions=dict(self.distributions()),
+            distributions=self._unchanging,
             constraints={"latency": self.feasible.latency_ms(code) - self.feasible.budget_ms},
         )
 
+    @cached_property
+    def _unchanging(self) -> dict[str, BaseDistribution]:
+        return {name: _Unchanging(given.choices) for name, given in self.distributions().items()}
+
     def _ask(self, study: optuna.Study) -> Code:
-        trial = study.ask(dict(self.distributions()))
+        trial = study.ask(self._unchanging)
         code = self.encoding.from_params(trial.params)
         assert code is not None
         study.tell(trial, state=TrialState.FAIL)
         return code
+
+
+class _Unchanging(CategoricalDistribution):
+    """One that is not copied with every trial of a history that is told anew for every proposal."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Unchanging:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    __hash__ = CategoricalDistribution.__hash__
 
 
 @contextmanager
