@@ -48,7 +48,16 @@ class CellSpace(ChoiceSpace):
         return Candidate((Choice("none"),) * len(NODES))
 
     def labels(self, candidate: Candidate) -> list[str]:
-        return [choice.operator for choice in candidate.choices]
+        """The operations; `none` also for an edge that nothing comes to, or whose result goes nowhere."""
+        edges = [(*nodes, choice.operator) for nodes, choice in zip(NODES, candidate.choices, strict=True)]
+        reached, used = {NODES[0][0]}, {NODES[-1][1]}
+        for start, end, operation in edges:
+            if operation != "none" and start in reached:
+                reached.add(end)
+        for start, end, operation in reversed(edges):
+            if operation != "none" and end in used:
+                used.add(start)
+        return [operation if start in reached and end in used else "none" for start, end, operation in edges]
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,9 @@ import pandas as pd
 from benchmarks.competitors import OURS
 from benchmarks.layers import FAMILIES, LAYERS
 from benchmarks.measure import geometric_mean
+from benchmarks.nasbench201 import DEVICES
 from benchmarks.peers import PEERS
+from benchmarks.search import EXACT, METHODS, QUANTILES
 from benchmarks.tables import RESULTS, read_table
 from benchmarks.zoo import ZOO
 
@@ -135,6 +138,24 @@ def public_table(table: pd.DataFrame) -> str:
     return markdown(header, rows)
 
 
+def search_table(table: pd.DataFrame, filter_: str) -> str:
+    """A row a device and budget: mean validation regret of every method after 100 and 150 evaluations."""
+    of_filter = table[table["filter"] == filter_]
+    methods = [name for name in METHODS if (of_filter["method"] == name).any()]
+    rows = []
+    for device, quantile in product(DEVICES, QUANTILES):
+        cell = of_filter[(of_filter["device"] == device) & (of_filter["quantile"] == quantile)].set_index("method")
+        rows.append([f"{device}, {100 * quantile:.0f} %", *(_regret(cell.loc[[name]]) for name in methods)])
+    by_method = of_filter.groupby("method")
+    rows.append(["mean", *(_regret(by_method.get_group(name)) for name in methods)])
+    rows.append(["seeds", *(str(by_method.get_group(name)["seeds"].min()) for name in methods)])
+    return markdown(["regret, points", *methods], rows)
+
+
+def _regret(rows: pd.DataFrame) -> str:
+    return " / ".join(f"{rows[f'regret_{count}'].mean():.2f}" for count in (100, 150))
+
+
 def machine_line(facts: Mapping[str, str]) -> str:
     """Where and when a table was measured."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("onnxruntime", "openvino", "ncnn", "torch"))
@@ -157,7 +178,9 @@ def render(folder: Path) -> str:
     parts += [sparse_table(kernels, family) for family in families]
     latency, _ = read_table(folder / "latency.csv")
     published, _ = read_table(folder / "latency_tables.csv")
+    search, _ = read_table(folder / "search_regret.csv")
     parts += [cifar_table(cifar), machine_line(facts), latency_table(latency), public_table(published)]
+    parts.append(search_table(search, EXACT))
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,8 +2,8 @@
 
 Every method gets the same filter and the same number of evaluations: what is predicted over the budget is never
 evaluated. The filter knows the table's latencies (exact), or predicts them from those of 100 cells (predicted). Five
-devices, three budgets (quantiles of the device's latencies), several seeds. A row a run; runs that are in the results
-already are not repeated, so that it can be stopped and gone on with.
+devices, three budgets (quantiles of the device's latencies), several seeds. A row a run in `search.csv`; runs that are
+there already are not repeated, so that it can be stopped and gone on with. `search_regret.csv` has their means.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,6 +123,16 @@ def summary(table: pd.DataFrame, count: int = max(CHECKPOINTS)) -> pd.DataFrame:
     return means[[method for method in METHODS if method in means]]
 
 
+def regrets(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a filter, device, budget and method: number of seeds, mean and standard error of every regret."""
+    by_cell = table.groupby(["filter", "device", "quantile", "method"])
+    columns = [f"{kind}_{count}" for kind in ("regret", "test_regret") for count in CHECKPOINTS]
+    parts: list[pd.Series[Any]] = [by_cell.size().rename("seeds")]
+    for column in columns:
+        parts += [by_cell[column].mean(), by_cell[column].sem().rename(f"{column}_error")]
+    return pd.concat(parts, axis=1).reset_index()
+
+
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("table", type=Path, help="NAS-Bench-201 with latencies, as a CSV file")
@@ -146,6 +157,7 @@ def main() -> None:
             rows.append(run.result())
             write_table(path, pd.DataFrame(rows).sort_values(names), facts)
     table = pd.DataFrame(rows)
+    write_table(told.folder / "search_regret.csv", regrets(table), facts)
     for count in (100, 150):
         print(f"\nmean validation regret after {count} evaluations\n{summary(table, count).round(3)}")
 

@@ -69,11 +69,6 @@ class History:
         """Observations from best to worst, the earlier first among equals."""
         return tuple(sorted(self.observations, key=lambda o: -o.reward))
 
-    @property
-    def since_best(self) -> int:
-        """Number of observations after the best one."""
-        return len(self.observations) - 1 - self.observations.index(self.ranked[0]) if self.observations else 0
-
 
 class Ledger:
     """The candidates of a study by the number of their trial.

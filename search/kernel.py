@@ -18,7 +18,7 @@ from typing import Any, cast
 import gpytorch
 import numpy as np
 import torch
-from gpytorch.constraints import Positive
+from gpytorch.constraints import GreaterThan
 from gpytorch.priors import LogNormalPrior, NormalPrior
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -30,6 +30,8 @@ from supernet import ChoiceSpace
 
 ROUNDS = 2
 DECAYS = (3.0, 2.0, 1.0)
+LEAST = 1e-4
+"""Of a decay, and of the scale of the process."""
 
 
 class Features:
@@ -119,7 +121,7 @@ class CandidateKernel(gpytorch.kernels.Kernel):  # type: ignore[misc]
         self.register_buffer("pairs", pairs, persistent=False)
         self.register_parameter("logits", torch.nn.Parameter(pairs.new_zeros(self._graphs + 1)))
         self.register_parameter("raw_decays", torch.nn.Parameter(pairs.new_zeros(3)))
-        self.register_constraint("raw_decays", Positive())
+        self.register_constraint("raw_decays", GreaterThan(LEAST))
         self.initialize(raw_decays=self.raw_decays_constraint.inverse_transform(pairs.new_tensor(DECAYS)))
         self.register_prior("logits_prior", NormalPrior(0.0, 1.0), "logits")
         self.register_prior("decays_prior", LogNormalPrior(0.7, 1.0), lambda kernel: kernel.decays)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from search.encoding import Code, distance
+from search.encoding import Code
 from search.feasible import FeasibleSet
-from search.history import History, Observation
+from search.history import History
 
 POOL = 200
 Q_SHARE = 0.40
@@ -36,30 +36,18 @@ class Pool:
                 self.codes[code] = None
 
 
-def parents(history: History, *, away_from_best: bool) -> list[Observation]:
-    """The ten best observations; with `away_from_best` only those that differ from the best at a third of the sites."""
-    best = history.ranked[0].code
-    far = [o for o in history.ranked if distance(o.code, best) >= len(best) / 3] if away_from_best else []
-    return (far or list(history.ranked))[:PARENTS]
-
-
 def make_pool(
-    feasible: FeasibleSet,
-    history: History,
-    propose: Callable[[], Code] | None,
-    rng: np.random.Generator,
-    *,
-    away_from_best: bool,
+    feasible: FeasibleSet, history: History, propose: Callable[[], Code] | None, rng: np.random.Generator
 ) -> list[Code]:
-    """About 200 codes: 40 % from the proposer, 35 % one- and two-site mutations of the best, the rest uniform.
+    """About 200 codes: 40 % from the proposer, 35 % one- and two-site mutations of the best ten, the rest uniform.
 
     Without a proposer its share are mutations too.
     """
     pool = Pool(feasible, history)
-    origins = parents(history, away_from_best=away_from_best)
+    parents = history.ranked[:PARENTS]
 
     def mutation() -> Code:
-        parent = origins[int(rng.integers(len(origins)))]
+        parent = parents[int(rng.integers(len(parents)))]
         return feasible.encoding.mutate(parent.code, rng, sites=int(rng.integers(1, 3)))
 
     pool.fill(propose or mutation, round(Q_SHARE * POOL))

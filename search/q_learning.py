@@ -181,15 +181,15 @@ class QLearning:
     one it was made from; the result is the same as starting over.
     """
 
-    def __init__(self, decisions: Decisions, *, seed: int, trials: int) -> None:
+    def __init__(self, decisions: Decisions, *, seed: int, trials: int, random_phase: int | None = None) -> None:
         self.decisions = decisions
         self.seed = seed
         self.trials = trials
-        self.random_phase = max(1, round(RANDOM_SHARE * trials))
+        self.random_phase = max(1, round(RANDOM_SHARE * trials) if random_phase is None else random_phase)
         self._forget()
 
     def epsilon(self, observations: int) -> float:
-        """1 in the random phase, which is 40 % of the trials; then nine equal steps from 0.9 down to 0.1."""
+        """1 in the random phase, by default 40 % of the trials; then nine equal steps from 0.9 down to 0.1."""
         if observations < self.random_phase:
             return 1.0
         passed = 9 * (observations - self.random_phase) // max(1, self.trials - self.random_phase)

@@ -16,14 +16,14 @@ from botorch.settings import validate_input_scaling
 from gpytorch.constraints import GreaterThan
 from gpytorch.kernels import ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
+from gpytorch.means import ZeroMean
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata, skew
 
 from search.encoding import Code
 from search.history import History, Observation
-from search.kernel import CandidateKernel, Features
+from search.kernel import LEAST, CandidateKernel, Features
 from search.milestones import RARELY, milestone
 from supernet import ChoiceSpace
 
@@ -32,10 +32,14 @@ MOST = 500
 MOST_FITTED = 250
 LEAST_NOISE = 1e-4
 SPREAD = 1e-9
+RESOLUTION = 1e-3
 
 
 class Surrogate:
     """Gaussian process with the kernel of `search.kernel`.
+
+    Where it knows nothing it expects the average of what it was told: a fitted mean comes to lie far below the good
+    candidates that most of a history consists of, and keeps the search from leaving their surroundings.
 
     It is conditioned on at most 500 evaluations (see `telling`), so that a proposal late in a long search costs no more
     than one in the middle. Hyper-parameters maximise the marginal likelihood (with weak priors) of 250 of the first
@@ -125,13 +129,18 @@ def telling(observations: tuple[Observation, ...], most: int) -> tuple[Observati
 
 
 def normalised(rewards: Sequence[float]) -> NDArray[np.float64]:
-    """Rewards with mean 0 and deviation 1; by their ranks where they are skewed by more than 1; 0 without spread."""
+    """Rewards with mean 0 and deviation 1, on a scale that is finest at the best; 0 without spread.
+
+    -log(best - reward + d), d being a quarter of the better half's deviation: what is far behind the best differs less
+    than what is next to it, and the smoothness of the process is that among good candidates.
+    """
     values = np.asarray(rewards, dtype=np.float64)
-    if np.ptp(values) <= SPREAD * max(1.0, float(np.abs(values).max())):
+    spread = float(np.ptp(values))
+    if spread <= SPREAD * max(1.0, float(np.abs(values).max())):
         return np.zeros_like(values)
-    if abs(float(skew(values))) > 1:
-        values = np.asarray(norm.ppf((rankdata(values) - 0.5) / len(values)))
-    return np.asarray((values - values.mean()) / values.std())
+    better = values[values >= np.median(values)]
+    targets = -np.log(values.max() - values + max(better.std() / 4, RESOLUTION * spread))
+    return np.asarray((targets - targets.mean()) / targets.std())
 
 
 @contextmanager
@@ -158,7 +167,12 @@ def _model(
             inputs,
             targets[:, None],
             likelihood=likelihood,
-            covar_module=ScaleKernel(covariance, outputscale_prior=LogNormalPrior(0.0, 1.0)),
+            covar_module=ScaleKernel(
+                covariance,
+                outputscale_prior=LogNormalPrior(0.0, 1.0),
+                outputscale_constraint=GreaterThan(LEAST),  # a step of the optimizer may go far enough to make it 0
+            ),
+            mean_module=ZeroMean(),
             outcome_transform=None,
         )
     if hyperparameters is not None:

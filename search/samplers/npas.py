@@ -16,18 +16,19 @@ from search.samplers.base import CandidateSampler
 from search.surrogate import Surrogate
 from supernet import ChoiceSpace
 
-BATCH = 5
-STALL = 3 * BATCH
+AGENT_SHARE = 0.5
+"""Of the trials, at whose end the agent's epsilon is down to 0.1."""
 
 
 class NPASSampler(CandidateSampler):
     """Sampler for operator, pruning scheme and rate of every site under a latency budget.
 
     After `startup` uniform feasible candidates, each proposal is the one of highest expected improvement in a pool
-    of about 200 that come from an epsilon-greedy Q-learning agent, from mutations of the best, and uniformly.
-    After 15 evaluations without a new best every second proposal is uniform feasible, and mutations start from good
-    candidates far away from the best. The loop is that of NPAS (Li et al. 2021, arXiv 2012.00596) with its Bayesian
-    predictor after NAS-BOWL (arXiv 2006.07556).
+    of about 200 that come from an epsilon-greedy Q-learning agent, from mutations of the best, and uniformly. As the
+    agent's proposals are judged before they are evaluated, it has no random phase of its own after the startup, and its
+    epsilon falls twice as fast as where it decides alone.
+    The loop is that of NPAS (Li et al. 2021, arXiv 2012.00596) with its Bayesian predictor after NAS-BOWL
+    (arXiv 2006.07556).
 
     Args:
         startup: number of uniform feasible candidates to begin with; a tenth of the trials, at least 10, by default.
@@ -47,18 +48,16 @@ class NPASSampler(CandidateSampler):
         super().__init__(space, latency, budget_ms, seed=seed, trials=trials)
         self.startup = max(10, trials // 10) if startup is None else startup
         decisions = Decisions(self.encoding.choices, self.feasible.extra_ms, self.feasible.slack_ms)
-        self._agent = QLearning(decisions, seed=seed, trials=trials)
+        self._agent = QLearning(decisions, seed=seed, trials=round(AGENT_SHARE * trials), random_phase=self.startup)
         self._surrogate = Surrogate(space)
 
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
-        stalled = history.since_best >= STALL
-        if len(history) < self.startup or not history.observations or (stalled and len(history) % 2):
+        if len(history) < self.startup or not history.observations:
             return self.feasible.draw(rng, history.seen)
-        pool = make_pool(self.feasible, history, self._proposer(history, rng), rng, away_from_best=stalled)
+        pool = make_pool(self.feasible, history, self._proposer(history, rng), rng)
         if not pool:
             return self.feasible.draw(rng, history.seen)
-        scores = self._surrogate.log_expected_improvement(history, pool)
-        return pool[int(np.argmax(scores))]
+        return pool[int(np.argmax(self._surrogate.log_expected_improvement(history, pool)))]
 
     def insight(self, history: History) -> Insight:
         learned = forecasts(self._surrogate, history.evaluated, self.startup)

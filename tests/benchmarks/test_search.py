@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.nasbench201 import DEVICES, NODES, OPERATIONS, CellSpace, Table
-from benchmarks.search import CHECKPOINTS, FILTERS, METHODS, Cell, cells, predicted_ms, run_cell, summary
+from benchmarks.readme import search_table
+from benchmarks.search import CHECKPOINTS, FILTERS, METHODS, Cell, cells, predicted_ms, regrets, run_cell, summary
+from supernet import Candidate, Choice
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,20 @@ def test_the_table_is_indexed_by_operations(table: Path) -> None:
     assert read.latency_ms[DEVICES[1]][space.encode(space.smallest())] == pytest.approx(2 * 1.6)
     assert space.size == read.validation.size
     assert len(space.edges) == 4
+
+
+@pytest.mark.parametrize(
+    ("operations", "alive"),
+    [
+        ("skip none conv1x1 conv3x3 none none", "none none none conv3x3 none none"),
+        ("none skip conv1x1 none conv3x3 skip", "none skip none none none skip"),
+        ("skip none conv1x1 none none skip", "skip none conv1x1 none none skip"),
+        ("none none skip none skip skip", "none none none none none none"),
+    ],
+)
+def test_edges_without_a_signal_are_labelled_as_none(operations: str, alive: str) -> None:
+    candidate = Candidate(tuple(map(Choice, operations.split())))
+    assert CellSpace().labels(candidate) == alive.split()
 
 
 @pytest.mark.parametrize("method", ["random", "evolution", "local_search", "q_only"])
@@ -63,3 +79,33 @@ def test_predicted_latencies_of_sums_are_close_and_a_filter_by_them_lets_some_ov
     assert np.abs(predicted_ms(latency_ms * noise, seed=0) / latency_ms - 1).max() < 0.3
     row = run_cell(table, Cell(DEVICES[0], 0.25, "predicted", "random", 0))
     assert 0 <= int(str(row["over_150"])) < 30
+
+
+def test_regrets_are_means_over_the_seeds_with_their_standard_errors() -> None:
+    listed = list(cells(METHODS[:2], FILTERS[:1], seeds=4))
+    values = {"regret": 1.0, "test_regret": 2.0}
+    rows = pd.DataFrame(
+        [
+            {
+                **vars(cell),
+                **{f"{kind}_{n}": factor * cell.seed for kind, factor in values.items() for n in CHECKPOINTS},
+            }
+            for cell in listed
+        ]
+    )
+    means = regrets(rows)
+    assert len(means) == 5 * 3 * 2
+    assert (means["seeds"] == 4).all()
+    for kind, factor in values.items():
+        assert (means[f"{kind}_150"] == 1.5 * factor).all()
+        assert means[f"{kind}_150_error"].to_numpy() == pytest.approx(factor * np.std(range(4), ddof=1) / 2)
+
+
+def test_readme_table_has_a_row_a_cell_and_the_number_of_seeds() -> None:
+    rows = pd.DataFrame([{**vars(cell), "seeds": 4} for cell in cells(("npas", "random"), FILTERS, seeds=1)])
+    rows["regret_100"] = np.where(rows["method"] == "npas", 0.5, 1.0)
+    rows["regret_150"] = rows["regret_100"] / 2
+    lines = search_table(rows, "exact").splitlines()
+    assert len(lines) == 2 + 15 + 2
+    assert lines[-2] == "| mean | 0.50 / 0.25 | 1.00 / 0.50 |"
+    assert lines[-1] == "| seeds | 4 | 4 |"

@@ -41,7 +41,6 @@ def test_observations_come_in_order_and_failures_as_the_worst(encoding: Encoding
         Observation((3, 2, 1), 80.0),
     )
     assert history.ranked[0].code == (1, 2, 3)
-    assert history.since_best == 1
 
 
 def test_minimised_studies_are_turned_round(encoding: Encoding) -> None:

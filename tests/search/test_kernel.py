@@ -110,3 +110,13 @@ def test_batched_inputs_give_the_same_entries(tiny: SearchSpace) -> None:
     rows = torch.arange(4, 7, dtype=torch.double)[:, None, None]
     assert torch.allclose(kernel(rows, columns).to_dense().detach()[:, 0], gram[4:, :4])
     assert torch.equal(kernel(rows, diag=True).detach().ravel(), gram.diagonal()[4:])
+
+
+def test_no_step_of_an_optimizer_makes_a_decay_zero(tiny: SearchSpace) -> None:
+    codes = [Encoding(tiny).code(tiny.smallest())]
+    features = Features(tiny)
+    kernel = CandidateKernel(
+        torch.from_numpy(features.similarity(codes, codes)), torch.from_numpy(features.differences(codes, codes))
+    )
+    kernel.initialize(raw_decays=torch.full((3,), -1e4).double())
+    assert (kernel.decays > 0).all()

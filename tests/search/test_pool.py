@@ -8,7 +8,7 @@ import pytest
 from search.encoding import Code, Encoding, distance
 from search.feasible import FeasibleSet
 from search.history import History, Observation
-from search.pool import POOL, make_pool, parents
+from search.pool import POOL, make_pool
 from supernet import Candidate, SearchSpace
 
 Function = Callable[[Candidate], float]
@@ -35,7 +35,7 @@ def test_pool_is_new_admitted_without_repeats_and_mixed(feasible: FeasibleSet, h
         proposed.append(feasible.encoding.draw(rng))
         return proposed[-1]
 
-    pool = make_pool(feasible, history, propose, rng, away_from_best=False)
+    pool = make_pool(feasible, history, propose, rng)
     assert len(pool) == len(set(pool)) == POOL
     assert not history.seen & set(pool)
     assert all(feasible.admits(code) for code in pool)
@@ -47,19 +47,12 @@ def test_pool_is_new_admitted_without_repeats_and_mixed(feasible: FeasibleSet, h
 
 def test_source_that_repeats_itself_does_not_hold_up_the_pool(feasible: FeasibleSet, history: History) -> None:
     stuck: Iterator[Code] = iter(lambda: history.ranked[0].code, None)
-    pool = make_pool(feasible, history, lambda: next(stuck), np.random.default_rng(0), away_from_best=False)
+    pool = make_pool(feasible, history, lambda: next(stuck), np.random.default_rng(0))
     assert 0.9 * POOL <= len(pool) <= POOL
 
 
-def test_parents_are_the_best_or_the_best_far_away(history: History) -> None:
-    rewards = sorted((observation.reward for observation in history.observations), reverse=True)
-    assert [observation.reward for observation in parents(history, away_from_best=False)] == rewards[:10]
-    best = history.ranked[0].code
-    far = parents(history, away_from_best=True)
-    assert far
-    assert all(distance(observation.code, best) >= len(best) / 3 for observation in far)
-
-
-def test_lonely_best_is_its_own_parent(history: History) -> None:
+def test_only_candidate_under_the_budget_is_its_own_parent(feasible: FeasibleSet, history: History) -> None:
     alone = History(history.observations[:1])
-    assert parents(alone, away_from_best=True) == [history.observations[0]]
+    pool = make_pool(feasible, alone, None, np.random.default_rng(0))
+    close = [code for code in pool if distance(code, history.observations[0].code) <= 2]
+    assert len(close) >= 0.7 * POOL

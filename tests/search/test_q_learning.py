@@ -154,3 +154,13 @@ def test_epsilon_follows_the_published_schedule(tiny: SearchSpace, latency: Func
     assert epsilons[:120] == [1.0] * 120
     assert epsilons[120:300] == [round(0.9 - 0.1 * step, 1) for step in range(9) for _ in range(20)]
     assert epsilons[300] == 0.1
+
+
+def test_random_phase_can_be_shorter(tiny: SearchSpace, latency: Function) -> None:
+    feasible = FeasibleSet(Encoding(tiny), latency, 2.0)
+    decisions = Decisions(feasible.encoding.choices, feasible.extra_ms, feasible.slack_ms)
+    agent = QLearning(decisions, seed=0, trials=100, random_phase=10)
+    epsilons = [agent.epsilon(done) for done in range(101)]
+    assert epsilons[:10] == [1.0] * 10
+    assert epsilons[10:100] == [round(0.9 - 0.1 * step, 1) for step in range(9) for _ in range(10)]
+    assert epsilons[100] == 0.1

@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from search.encoding import Code, Encoding
 from search.history import History, Observation
+from search.kernel import LEAST
 from search.surrogate import Surrogate, fitted_observations, normalised, one_thread, telling
 from supernet import Candidate, SearchSpace
 
@@ -31,12 +32,11 @@ def _pool(space: SearchSpace, history: History, count: int) -> list[Code]:
 def _by_hand(surrogate: Surrogate, history: History, pool: list[Code]) -> np.ndarray:
     """Closed-form posterior with numpy, then EI = (mu - f) Phi(z) + sigma phi(z)."""
     raw = {key: value.double().numpy() for key, value in surrogate._hyperparameters.items()}
-    scale = np.logaddexp(0, raw["covar_module.raw_outputscale"])
+    scale = LEAST + np.logaddexp(0, raw["covar_module.raw_outputscale"])
     logits = raw["covar_module.base_kernel.logits"]
     weights = np.exp(logits) / np.exp(logits).sum()
-    decays = np.logaddexp(0, raw["covar_module.base_kernel.raw_decays"])
+    decays = LEAST + np.logaddexp(0, raw["covar_module.base_kernel.raw_decays"])
     noise = raw["likelihood.noise_covar.raw_noise"].item()
-    constant = raw["mean_module.raw_constant"]
 
     def k(rows: list[Code], columns: list[Code]) -> np.ndarray:
         graph = np.tensordot(weights[:-1], surrogate._features.similarity(rows, columns), 1)
@@ -46,7 +46,7 @@ def _by_hand(surrogate: Surrogate, history: History, pool: list[Code]) -> np.nda
     def posterior(train: list[Code], y: np.ndarray, test: list[Code]) -> tuple[np.ndarray, np.ndarray]:
         inverse = np.linalg.inv(k(train, train) + noise * np.eye(len(train)))
         cross = k(test, train)
-        mean = constant + cross @ inverse @ (y - constant)
+        mean = cross @ inverse @ y
         return mean, scale - np.einsum("ij,jk,ik->i", cross, inverse, cross)
 
     train = [observation.code for observation in history.observations]
@@ -119,9 +119,16 @@ def test_normalised_rewards_keep_their_order(rewards: list[float]) -> None:
         assert values.std() == pytest.approx(1)
 
 
-def test_outliers_count_by_rank() -> None:
-    values = normalised([10.0, 90.0, 91.0, 92.0, 93.0, 94.0])
+def test_differences_count_more_the_better_the_candidates_are() -> None:
+    rewards = [10.0, 50.0, 90.0, 91.0, 92.0, 93.0, 93.5, 94.0]
+    values = normalised(rewards)
+    assert (np.diff(np.diff(values) / np.diff(rewards)) > 0).all()
     assert values.min() > -2.5
+
+
+def test_scale_and_offset_of_the_rewards_do_not_matter() -> None:
+    rewards = np.array([10.0, 90.0, 91.0, 92.0, 93.0, 94.0])
+    assert normalised(list(0.01 * rewards - 7)) == pytest.approx(normalised(list(rewards)), rel=1e-6)
 
 
 def test_fits_become_rarer_as_the_history_grows() -> None:
