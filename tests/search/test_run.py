@@ -70,13 +70,13 @@ def test_a_study_in_a_database_is_copied_when_the_search_is_over(config: dict[st
 
 
 def test_relative_budget_refers_to_the_dense_latency_measured_once(config: dict[str, Any], tmp_path: Path) -> None:
-    config["budget"] = "300%"
+    config["budget"] = "3000%"
     result = run_search(config)
     measured = json.loads((tmp_path / "dense.json").read_text())["measured_ms"]
-    assert result.budgets_ms == pytest.approx((3 * measured,))
+    assert result.budgets_ms == pytest.approx((30 * measured,))
     (tmp_path / "dense.json").write_text(json.dumps({"measured_ms": 4.0}))
     (tmp_path / "study.db").unlink()
-    assert run_search(config).budgets_ms == (12.0,)
+    assert run_search(config).budgets_ms == (120.0,)
 
 
 def test_budget_is_checked_before_anything_else(config: dict[str, Any], tmp_path: Path) -> None:
