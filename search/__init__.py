@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from search.pareto import hypervolume, pareto_front
     from search.pruned_fit import fit_pruned
     from search.result import Evaluation, SearchResult, Winner
-    from search.run import check_budget, run_search
+    from search.run import check_budget, prepare_search, run_search
     from search.samplers import CandidateSampler, NPASSampler, make_sampler, sampler_names
     from search.tournament import Bracket, Entrant, Tournament, TournamentResult
     from search.variants import Menu, Variants
@@ -35,7 +35,7 @@ _HOMES = {
     "pareto": ("hypervolume", "pareto_front"),
     "pruned_fit": ("fit_pruned",),
     "result": ("Evaluation", "SearchResult", "Winner"),
-    "run": ("check_budget", "run_search"),
+    "run": ("check_budget", "prepare_search", "run_search"),
     "samplers": ("CandidateSampler", "NPASSampler", "make_sampler", "sampler_names"),
     "tournament": ("Bracket", "Entrant", "Tournament", "TournamentResult"),
     "variants": ("Menu", "Variants"),
@@ -67,6 +67,7 @@ __all__ = [
     "kernel_specs",
     "make_sampler",
     "pareto_front",
+    "prepare_search",
     "reward",
     "run_search",
     "sampler_names",

@@ -25,7 +25,7 @@ from search.lowering import kernel_specs
 from search.result import Evaluation, SearchResult
 from search.study import STUDY_NAME, copy_to_file
 from supernet import Candidate, ChoiceSpace, EvaluationRecipe, OwnModel, SuperNet, SupernetRecipe, make_space
-from training import load_checkpoint, load_dataset
+from training import Dataset, load_checkpoint, load_dataset
 
 DENSE = "dense.json"
 STUDY = "study.db"
@@ -41,35 +41,51 @@ def run_search(
 ) -> SearchResult:
     """Search with the supernet and the latency predictor of `config["run_dir"]`, into its `study.db`.
 
-    A search that was stopped is continued. The dense network's latency, to which a budget in percent refers, is
-    measured once and kept in `dense.json`.
+    A search that was stopped is continued. With `config["storage"]`, the URL of a database, the study lies there, and
+    `study.db` is a copy of it when the search is over.
 
     Args:
-        config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
-            `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
-            `options`). Pictures are augmented as `training.supernet` says, if it is there. Without `cluster` all runs
-            in this process. With `storage`, the URL of a database, the study lies there under the name `study`, and
-            `study.db` is a copy of it when the search is over.
+        config: as for `prepare_search`.
         on_trial: called after every evaluation.
         on_start: called before the first one, with what the study holds already.
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
-        BudgetError, InfeasibleBudget: a budget is not understood, or no candidate meets it.
+        BudgetError, InfeasibleBudget, ArtifactCorrupt, CheckpointNotFound, ClusterError: as `prepare_search` does.
         StudyBusy, StudyCorrupt, StudyMismatch, StorageUnreachable: the study cannot be continued.
+    """
+    search = prepare_search(config, supernet=supernet)
+    result = search.run(on_trial, on_start=on_start)
+    if storage := config.get("storage"):
+        copy_to_file(storage, search.study, Path(config["run_dir"]) / STUDY)
+    return result
+
+
+def prepare_search(config: Mapping[str, Any], *, supernet: SuperNet | OwnModel | None = None) -> Search:
+    """The search that a configuration describes, not yet begun.
+
+    The dense network's latency, to which a budget in percent refers, is measured once and kept in `dense.json`.
+
+    Args:
+        config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
+            `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
+            `options`). Pictures are augmented as `training.supernet` says, if it is there. Without `cluster` all runs
+            in this process. The study lies in `study.db`, or, with `storage`, in the file or database of that name.
+        supernet: what candidates are cut from; by default the supernet of the run directory.
+
+    Raises:
+        BudgetError, InfeasibleBudget: a budget is not understood, or no candidate meets it.
         CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
         ClusterError: the cluster cannot be used.
     """
-    run_dir, settings, storage = Path(config["run_dir"]), config["search"], config.get("storage")
+    run_dir, settings = Path(config["run_dir"]), config["search"]
     budgets = Budgets.parse(config["budget"])
     cluster = make_cluster(config.get("cluster", {"driver": "local"}), config["device"]["name"])
     cluster.check(settings["trials"])
     data = config["data"]
     dataset = load_dataset(data["name"], data["root"], validation=data["validation"])
     if supernet is None:
-        supernet = SuperNet(make_space(config["space"], dataset.input_shape, dataset.classes), seed=config["seed"])
-        supernet.load_state_dict(load_checkpoint(run_dir / "supernet.safetensors")["supernet"])
-        supernet.eval()
+        supernet = _trained(config, dataset)
     space = supernet.space
     predictor = LatencyPredictor.load(run_dir / "predictor")
     dense_ms = _dense_ms(supernet, dataset.input_shape, config["device"], cluster, run_dir / DENSE)
@@ -79,22 +95,12 @@ def run_search(
     def latency(candidate: Candidate) -> NetworkPrediction:
         return predictor.predict_network(kernel_specs(space, candidate, target))
 
-    search = Search(
+    return Search(
         space,
-        SupernetEvaluator(
-            supernet,
-            dataset,
-            EvaluationRecipe(
-                recalibration_batches=settings["recalibration_batches"],
-                augment=SupernetRecipe(**config.get("training", {}).get("supernet", {})).augment,
-                pictures=settings.get("pictures"),
-                steps=settings.get("steps", 0),
-            ),
-            seed=config["seed"],
-        ),
+        SupernetEvaluator(supernet, dataset, _recipe(config), seed=config["seed"]),
         latency,
         budgets.resolve(dense_ms, lambda: fastest_ms(space, lambda candidate: latency(candidate).upper_ms)),
-        storage or run_dir / STUDY,
+        config.get("storage") or run_dir / STUDY,
         sampler=settings["sampler"],
         trials=settings["trials"],
         seed=config["seed"],
@@ -102,10 +108,6 @@ def run_search(
         cluster=cluster,
         study=config.get("study", STUDY_NAME),
     )
-    result = search.run(on_trial, on_start=on_start)
-    if storage:
-        copy_to_file(storage, search.study, run_dir / STUDY)
-    return result
 
 
 def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budgets: Budgets, run_dir: Path) -> None:
@@ -133,6 +135,23 @@ def fastest_ms(space: ChoiceSpace, latency: LatencyFunction) -> float:
     """Predicted latency of the fastest candidate."""
     everything = FeasibleSet(Encoding(space), latency, math.inf)
     return everything.latency_ms(everything.fastest)
+
+
+def _trained(config: Mapping[str, Any], dataset: Dataset) -> SuperNet:
+    """The supernet of the run directory."""
+    supernet = SuperNet(make_space(config["space"], dataset.input_shape, dataset.classes), seed=config["seed"])
+    supernet.load_state_dict(load_checkpoint(Path(config["run_dir"]) / "supernet.safetensors")["supernet"])
+    return supernet.eval()
+
+
+def _recipe(config: Mapping[str, Any]) -> EvaluationRecipe:
+    settings = config["search"]
+    return EvaluationRecipe(
+        recalibration_batches=settings["recalibration_batches"],
+        augment=SupernetRecipe(**config.get("training", {}).get("supernet", {})).augment,
+        pictures=settings.get("pictures"),
+        steps=settings.get("steps", 0),
+    )
 
 
 def _target(device: Mapping[str, Any]) -> Target:
