@@ -26,7 +26,7 @@ from benchmarks.networks import pruned
 from benchmarks.public_tables import evaluate, fbnet, nasbench201
 from benchmarks.tables import RESULTS, write_table
 from benchmarks.zoo import make_network
-from compiler import CompiledModel, KernelSpec, compile_model
+from compiler import SELF_CONTAINED, CompiledModel, KernelSpec, compile_model
 from latency_model import Device, KernelStore, LatencyPredictor, ProfileProgress, load_device, profile
 from latency_model.inventory import common_kernels
 from scripts.profile import compile_untrained, with_conversions, with_relatives
@@ -152,7 +152,9 @@ def _row(predictor: LatencyPredictor, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _specs(row: dict[str, Any]) -> list[KernelSpec]:
-    return [KernelSpec.from_dict(spec) for spec in row["specs"]]
+    """The kernels that can be timed alone; what moves data as no spec can say is left out, as in `npas prune`."""
+    specs = (KernelSpec.from_dict(spec) for spec in row["specs"])
+    return [spec for spec in specs if spec.op in SELF_CONTAINED]
 
 
 def _table(name: str, device: Device) -> pd.DataFrame:
