@@ -48,6 +48,9 @@ SCHEMA = pyarrow.schema(
 _DEVICE = ("device", "target", "cpu")
 """What two environments of one device have in common."""
 
+_IDENTITY = [*SPEC_COLUMNS, "network", *SCHEMA.names[SCHEMA.names.index("environment") :]]
+"""What two rows of one timing have in common: the kernel, the small network, and all of the environment."""
+
 QUIET = 0.05
 """Drift up to which the machine is taken to have been undisturbed."""
 
@@ -78,14 +81,17 @@ class KernelStore:
         return part
 
     def read(self) -> pd.DataFrame:
-        """All rows in the order in which they were appended, none of them twice; empty if nothing was.
+        """All rows in the order in which they were appended; empty if nothing was.
+
+        No timing is among them twice: rows of one kernel in one network are different timings if anything of the
+        environment differs.
 
         Raises:
             StoreCorrupt: naming the file that cannot be read or holds other columns.
         """
         parts = [self._read_part(part) for part in sorted(self.path.glob(_PART))]
         frame: pd.DataFrame = pyarrow.concat_tables([SCHEMA.empty_table(), *parts]).to_pandas()
-        return frame.drop_duplicates(["network", *SPEC_COLUMNS], ignore_index=True)
+        return frame.drop_duplicates(_IDENTITY, ignore_index=True)
 
     def merge(self, other: KernelStore) -> int:
         """Take over the files of another store, of another process or machine; return how many were new.

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,20 @@ def test_stores_of_several_machines_are_merged_and_no_row_counts_twice(store: Ke
     store.append(rows(POOL, network="m"))
     assert specs_of(store.read()) == [CONV, POOL, CONV]
     assert store.merge(KernelStore(tmp_path / "nothing")) == 0
+
+
+@pytest.mark.parametrize("column", ["environment", *(field.name for field in fields(Environment))])
+def test_rows_of_another_device_are_no_duplicates_even_in_a_network_of_the_same_name(
+    store: KernelStore, tmp_path: Path, column: str
+) -> None:
+    here, there = rows(CONV, us=10.0, network="m"), rows(CONV, us=90.0, network="m", **{column: "other"})
+    store.append(here)
+    store.append(pd.concat([here, there]))  # copied by hand, the first row once more
+    assert store.read()["median_us"].tolist() == [10.0, 90.0]
+    other = KernelStore(tmp_path / "other")
+    other.append(there)
+    store.merge(other)
+    assert store.read()[["median_us", column]].values.tolist() == [[10.0, here[column].item()], [90.0, "other"]]
 
 
 def test_nothing_is_merged_from_a_damaged_store(store: KernelStore, tmp_path: Path) -> None:
