@@ -123,7 +123,7 @@ def _row(step: Step, spec_index: int) -> dict[str, Any]:
 
 
 def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", seed: int = 0) -> CompiledModel:
-    """One network that holds exactly the given kernels, in their order, with random weights.
+    """One network that holds exactly the given kernels, in their order, with random weights, equal specs the same ones.
 
     Every kernel's inputs are written just before it, as by a predecessor. `kernels["spec_index"]` tells which row
     is which of `specs`, and is -1 for what was added around them. Specs with several threads are those that a network
@@ -138,8 +138,11 @@ def compile_specs(specs: Sequence[KernelSpec], device: str | Target = "local", s
     nodes: list[Node] = []
     layouts: dict[str, tuple[str, str]] = {}
     outputs: list[str] = []
+    ops: dict[KernelSpec, Op] = {}
     for index, spec in enumerate(specs):
-        op = _op_of(spec, f"w{index}", weights, generator)
+        if spec not in ops:
+            ops[spec] = _op_of(spec, f"w{index}", weights, generator)
+        op = ops[spec]
         operands = [f"x{index}"]
         inputs[f"x{index}"] = (spec.in_channels, spec.height, spec.width)
         if spec.op == "scale" or "add" in spec.epilogue:

@@ -212,6 +212,12 @@ def test_unstructured_zeros_fall_back_to_dense_and_the_table_says_so() -> None:
     assert "unstructured" in row["why"]
 
 
+def test_equal_specs_are_given_the_same_weights() -> None:
+    spec, other = KernelSpec("conv", 16, 16, 8, 8, kernel=(5, 5)), KernelSpec("conv", 16, 16, 8, 8, kernel=(3, 3))
+    once, thrice = (len(compile_specs(specs).program.constants) for specs in ([spec, other], [spec, other, spec, spec]))
+    assert thrice - once < 4 * 16 * 16 * 5 * 5
+
+
 def test_compile_specs_runs_just_these_kernels() -> None:
     conv = KernelSpec("conv", 32, 48, 8, 8, (3, 3), padding=(1, 1), epilogue=("add", "relu"))
     specs = [

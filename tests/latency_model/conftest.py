@@ -15,7 +15,7 @@ from compiler.spec import KernelSpec
 from compiler.target import AVX512, Target
 from latency_model.device import Device
 from latency_model.environment import Environment
-from latency_model.profile import CONTROL
+from latency_model.profile import CONTROL, CONTROLS
 from latency_model.runner import Measured, Runner
 from latency_model.sampling import choose_kernels
 from pruning import Sparsity
@@ -34,7 +34,10 @@ def law_us(spec: KernelSpec) -> float:
 
 @dataclass
 class LawfulRunner(Runner):
-    """Times follow `law_us`, times a slowdown of the whole network, times noise."""
+    """Times follow `law_us`, times a slowdown of the whole network, times noise.
+
+    The control kernel is slow at first, by what its neighbours left in the caches.
+    """
 
     noise: float = 0.02
     slowdown: Callable[[int], float] = lambda _: 1.0
@@ -54,7 +57,8 @@ class LawfulRunner(Runner):
         self.networks.append(tuple(specs))
         us = np.array([law_us(spec) for spec in specs])
         neighbours = np.exp(self.noise * generator.standard_normal(len(specs)))
-        neighbours[specs.index(CONTROL)] = 1
+        first = specs.index(CONTROL)
+        neighbours[first : first + CONTROLS] = [*np.linspace(1.3 + generator.random(), 1.1, CONTROLS - 1), 1]
         jitter = np.exp(0.01 * np.abs(generator.standard_normal((12, len(specs)))))
         times = us * neighbours * jitter * self.slowdown(len(self.networks) - 1)
         whole = float(np.median(times.sum(axis=1)))

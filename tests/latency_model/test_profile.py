@@ -13,7 +13,7 @@ import pytest
 from compiler.spec import KernelSpec
 from latency_model.device import Device, load_device
 from latency_model.errors import MeasurementFailed
-from latency_model.profile import ATTEMPTS, CONTROL, NETWORKS, ProfileProgress, profile
+from latency_model.profile import ATTEMPTS, CONTROL, CONTROLS, NETWORKS, ProfileProgress, profile
 from latency_model.store import KernelStore, specs_of
 
 module = importlib.import_module("latency_model.profile")
@@ -45,8 +45,8 @@ def test_each_kernel_is_timed_among_different_neighbours(
     assert len(table) == len(specs)
     assert (table["networks"] == NETWORKS).all()
     assert off_by(table, law).max() < 0.1
-    assert all(network.count(CONTROL) == 1 for network in runner.networks)
-    assert max(map(len, runner.networks)) <= module.NETWORK_SIZE + 1
+    assert all(network.count(CONTROL) == CONTROLS for network in runner.networks)
+    assert max(map(len, runner.networks)) <= module.NETWORK_SIZE + CONTROLS
     for spec in specs:
         first, second = (set(network) for network in runner.networks if spec in network)
         assert len(first & second) < len(first)
