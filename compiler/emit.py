@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import numpy as np
 import numpy.typing as npt
 
@@ -63,9 +61,14 @@ def kernel_codes(plan: Plan) -> list[Code]:
 
 
 def constant_offsets(plan: Plan) -> list[int]:
-    """Byte offset of each step's constants in one block, and the size of the block."""
-    sizes = (-(-len(step.constants) // ALIGNMENT) * ALIGNMENT for step in plan.steps)
-    return [0, *accumulate(sizes)]
+    """Byte offset of each step's constants in one block, equal ones at the same place, and the size of the block."""
+    places: dict[bytes, int] = {}
+    size = 0
+    for step in plan.steps:
+        if step.constants not in places:
+            places[step.constants] = size
+            size += -(-len(step.constants) // ALIGNMENT) * ALIGNMENT
+    return [*(places[step.constants] for step in plan.steps), size]
 
 
 def constants(plan: Plan) -> npt.NDArray[np.uint8]:

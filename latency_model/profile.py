@@ -32,6 +32,8 @@ NETWORKS = 2
 ATTEMPTS = 5
 """Networks after which a kernel is left as it is, however disturbed the machine was."""
 NETWORK_SIZE = 25
+JITTER = 0.5
+"""Deviation of the logarithm of a kernel's size by which it may come among larger or smaller ones."""
 QUIET_SHARE = 0.25
 """Share of the runs, those with the fastest control kernel, that count."""
 
@@ -68,9 +70,10 @@ def profile(
     seed: int = 0,
     progress: Callable[[ProfileProgress], None] | None = None,
 ) -> pd.DataFrame:
-    """Time each kernel in two small networks among different neighbours, in random order.
+    """Time each kernel in two small networks among different neighbours of about its size, in random order.
 
-    A kernel timed in a hot loop by itself looks up to 29 % faster than it is inside a network. Each network also holds
+    A kernel timed in a hot loop by itself looks up to 29 % faster than it is inside a network, and a small one among
+    large ones up to twice as slow as among its like. Each network also holds
     the control kernel. Of the runs of a network the quarter with the fastest control kernel counts, and a kernel whose
     network ran while the control kernel was more than 5 % slower than at its best is timed again later, in up to five
     networks. Rows are appended to `store` after each network, and what it already holds for this environment is not
@@ -151,9 +154,23 @@ def _count(kernels: int) -> int:
 
 
 def _networks(specs: Sequence[KernelSpec], generator: np.random.Generator) -> list[list[KernelSpec]]:
-    """The kernels in random order, in networks of equal size."""
-    order = generator.permutation(len(specs))
-    return [[specs[index] for index in part] for part in np.array_split(order, _count(len(specs)))] if specs else []
+    """Networks of equal size, each of kernels of about the same size in random order.
+
+    Whether a kernel finds its data in a cache depends on how much the kernels around it touch; those of a network are
+    mostly of one size.
+    """
+    if not specs:
+        return []
+    sizes = np.log([_floats(spec) for spec in specs]) + JITTER * generator.standard_normal(len(specs))
+    parts = np.array_split(np.argsort(sizes), _count(len(specs)))
+    order = generator.permutation(len(parts))
+    return [[specs[index] for index in generator.permutation(parts[number])] for number in order]
+
+
+def _floats(spec: KernelSpec) -> float:
+    """What a kernel reads and writes."""
+    activations = spec.in_channels * spec.height * spec.width + spec.out_channels * math.prod(spec.out_size)
+    return activations + math.prod(spec.weight_shape) / spec.sparsity.rate
 
 
 def _time_network(

@@ -56,6 +56,15 @@ def test_each_kernel_is_timed_among_different_neighbours(
     assert set(rows["environment"]) == {device.environment().fingerprint}
 
 
+def test_neighbours_are_of_about_the_same_size(device: Device, runner: Runner, store: KernelStore) -> None:
+    small = [KernelSpec("conv", 8, 8, size, size) for size in range(4, 4 + module.NETWORK_SIZE)]
+    large = [KernelSpec("conv", 256, 256, size, size) for size in range(24, 24 + module.NETWORK_SIZE)]
+    profile([spec for pair in zip(small, large, strict=True) for spec in pair], device, store)
+    assert len(runner.networks) == 4
+    for network in runner.networks:
+        assert len({spec.in_channels for spec in network if spec != CONTROL}) == 1
+
+
 def test_second_profile_times_only_what_is_new(
     specs: tuple[KernelSpec, ...], device: Device, runner: Runner, store: KernelStore
 ) -> None:
