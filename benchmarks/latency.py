@@ -35,7 +35,7 @@ from supernet import SearchSpace, SuperNet, make_space
 
 WORK = Path("runs/benchmarks/latency")
 SPACE = Path(__file__).parents[1] / "conf" / "space" / "tiny.yaml"
-POOL, AT_LARGE, CANDIDATES, FITTED, NARROWER = 400, 700, 50, 12, 3
+POOL, AT_LARGE, CANDIDATES, FITTED, NARROWER = 2000, 700, 50, 12, 3
 ROUNDS, SECONDS = 5, 0.15
 FAMILIES = ("mobilenet_v2", "cifar_resnet56", "resnet50")
 PRUNINGS = (("block_punched", 2.0), ("block_punched", 5.0), ("block_punched", 10.0), ("block_kernel", 5.0))

@@ -13,6 +13,7 @@ SIZES = (1, 4, 7, 8, 14, 16, 28, 32, 56, 112, 224)
 MOST_MACS = 250_000_000
 MOST_FLOATS = 1_000_000
 SCHEMES = (
+    "unstructured",
     *("block_punched(8x4)", "block_punched(16x1)", "block_punched(32x1)", "block_punched(16x4)"),
     *("block_kernel(16x1)", "block_kernel(32x1)"),
 )
@@ -73,7 +74,7 @@ def _convolution(kernel: int, stride: int) -> Draw:
         )
         if generator.random() < 0.5:
             return spec
-        scheme = str(generator.choice(SCHEMES if kernel > 1 else SCHEMES[:4]))
+        scheme = str(generator.choice(SCHEMES if kernel > 1 else SCHEMES[:5]))
         return spec.with_sparsity(Sparsity(scheme, float(generator.choice(RATES))))
 
     return draw
