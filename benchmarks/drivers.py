@@ -28,7 +28,8 @@ from benchmarks.machine import machine_facts
 from benchmarks.tables import write_table
 from search import Search
 from search.cluster import Cluster, Evaluator, LocalCluster, Workers
-from search.cluster.ray import RayCluster, RayWorkers
+from search.cluster.actors import RayWorkers
+from search.cluster.ray import RayCluster
 from search.history import History
 from supernet import Candidate, SearchSpace, make_space
 

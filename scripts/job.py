@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from scripts import inputs
-from scripts.console import say
+from scripts.console import say, warnings_shown
 from scripts.files import write_text
 from scripts.lock import held
 from scripts.log import log_to
@@ -23,12 +23,13 @@ BEFORE_SEARCH = needed(STAGES, "search")[:-1]
 def run_command(command: str, config: DictConfig, *, others: Sequence[Path] = ()) -> None:
     """Check the whole configuration, then run the stages that `command` needs and that `config.run_dir` lacks.
 
-    What the search rests on is copied from one of the run directories `others`, where it is the same.
+    What the search rests on is copied from one of the run directories `others`, where it is the same. Waiting for a
+    cluster or a database, workers that died and evaluations that failed are told on the terminal.
     """
     inputs.check(config, command)
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with held(run_dir):
+    with held(run_dir), warnings_shown("search"):
         log = log_to(run_dir / "log.jsonl")
         try:
             write_text(run_dir / "config.yaml", OmegaConf.to_yaml(_without_passwords(config), resolve=True))

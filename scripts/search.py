@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from scripts import supernet as supernet_stage
-from scripts.console import say, warnings_shown
+from scripts.console import say
 from scripts.live import live_view
 from scripts.run_directory import Record
 from scripts.scalars import scalars
@@ -17,14 +17,11 @@ from search import Evaluation, SearchResult, run_search
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    """Write `study.db`, `dense.json` and `tensorboard/`; finished trials of an interrupted search are kept.
-
-    Waiting for a database, workers that died and evaluations that failed are told on the terminal.
-    """
+    """Write `study.db`, `dense.json` and `tensorboard/`; finished trials of an interrupted search are kept."""
     settings: Any = OmegaConf.to_container(config, resolve=True)
     told = {**settings, "run_dir": str(run_dir), "study": _study_name(run_dir)}
     supernet = supernet_stage.load(config, run_dir)
-    with live_view(config.search.trials) as view, scalars(run_dir) as curves, warnings_shown("search"):
+    with live_view(config.search.trials) as view, scalars(run_dir) as curves:
         found: SearchResult
 
         def start(there: SearchResult) -> None:

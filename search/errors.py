@@ -79,6 +79,14 @@ class ClusterNotFound(ClusterError):
     """There is no cluster at the address."""
 
 
+class ClusterRefused(ClusterError):
+    """The cluster asks for a token that this process does not have."""
+
+
+class HeadLost(ClusterError):
+    """The head of the cluster is gone and does not come back."""
+
+
 class ClusterMismatch(ClusterError):
     """A node has other versions than the process that searches."""
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
+
+# Ray reads these when it is imported: it neither phones home nor warns that it will one day show no devices to tasks
+# without any, and it does not end this process, which may be training by then, after a minute without its head.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "1000000")
 
 from search.cluster.base import Cluster, Evaluator, Outcome, Workers
 from search.cluster.local import LocalCluster

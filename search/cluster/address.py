@@ -1,19 +1,20 @@
-"""Is there a cluster at an address? Ray itself waits for two minutes and then ends the process."""
+"""Is there a cluster at an address, and which? Ray itself takes half a minute to find out, and tells little."""
 
 from __future__ import annotations
 
 import re
-import socket
 
-from search.errors import ClusterNotFound, InvalidCluster
+import grpc
+from ray._private.gcs_utils import create_gcs_channel
+from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+from ray.exceptions import AuthenticationError
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""How a client opens a connection of HTTP/2, with empty settings (RFC 9113, section 3.4)."""
-_SETTINGS = 4
+from search.errors import ClusterNotFound, ClusterRefused, InvalidCluster
 
 
-def require_cluster(address: str, timeout_s: float = 5.0) -> None:
-    """Knock at the address of a cluster's head.
+def cluster_id(address: str, timeout_s: float = 10.0) -> bytes:
+    """What the head at an address calls its cluster: another one each time that a head is started.
 
     Args:
         address: `host:port`.
@@ -21,35 +22,32 @@ def require_cluster(address: str, timeout_s: float = 5.0) -> None:
 
     Raises:
         InvalidCluster: it is no `host:port`.
-        ClusterNotFound: nothing answers there, or something that does not speak as Ray's head does (gRPC).
+        ClusterNotFound: nothing answers there, or something that is no head of Ray.
+        ClusterRefused: the cluster asks for a token, and this process has none or another one.
     """
-    match = re.fullmatch(r"\[?(?P<host>[^\[\]/]+?)\]?:(?P<port>\d{1,5})", address)
-    if match is None:
+    if re.fullmatch(r"\[?[^\[\]/]+?\]?:\d{1,5}", address) is None:
         raise InvalidCluster(
             f"cluster.address={address!r} is no address; write host:port as `ray start --head` prints it, auto for the "
             "cluster that this machine is a node of, or null to start one on this machine"
         )
     try:
-        with socket.create_connection((match["host"], int(match["port"])), timeout_s) as connection:
-            connection.settimeout(timeout_s)
-            connection.sendall(_PREFACE)
-            answer = _received(connection, 9)
-    except (OSError, OverflowError) as error:
-        raise _not_found(address, f"nothing answers there ({error})") from error
-    if len(answer) < 9 or answer[3] != _SETTINGS:
-        raise _not_found(address, "what answers there is something else")
+        with create_gcs_channel(address) as channel:
+            reply = NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=timeout_s)
+    except AuthenticationError as error:
+        raise _refused(address) from error
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise _refused(address) from error
+        raise ClusterNotFound(
+            f"there is no Ray cluster at {address}: no head of one answers there ({error.details()}). Start one with "
+            "`ray start --head`, give the address that it prints, or use cluster=local"
+        ) from error
+    return bytes(reply.cluster_id)
 
 
-def _received(connection: socket.socket, count: int) -> bytes:
-    """So many bytes, or fewer where the connection ends before."""
-    received = b""
-    while len(received) < count and (part := connection.recv(count - len(received))):
-        received += part
-    return received
-
-
-def _not_found(address: str, reason: str) -> ClusterNotFound:
-    return ClusterNotFound(
-        f"there is no Ray cluster at {address}: {reason}. Start one with `ray start --head`, give the address that it "
-        "prints, or use cluster=local"
+def _refused(address: str) -> ClusterRefused:
+    return ClusterRefused(
+        f"the Ray cluster at {address} asks for its token. Put what `ray get-auth-token` prints on its head into "
+        "~/.ray/auth_token of every machine and set RAY_AUTH_MODE=token there and here; or start all of its nodes, and "
+        "this search, with RAY_AUTH_MODE=disabled"
     )

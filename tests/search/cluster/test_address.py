@@ -4,13 +4,30 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from ray.core.generated.gcs_service_pb2 import GetClusterIdReply, GetClusterIdRequest
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceServicer, add_NodeInfoGcsServiceServicer_to_server
 
-from search.cluster.address import require_cluster
-from search.errors import ClusterNotFound, InvalidCluster
+from search.cluster.address import cluster_id
+from search.errors import ClusterNotFound, ClusterRefused, InvalidCluster
 
 Serve = Callable[[bytes], str]
+
+
+class Head(NodeInfoGcsServiceServicer):
+    """Answers as the head of a cluster does, if the caller has its token."""
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+
+    def GetClusterId(self, request: GetClusterIdRequest, context: grpc.ServicerContext) -> GetClusterIdReply:  # noqa: N802
+        told = dict(context.invocation_metadata()).get("authorization", "")
+        if self.token is not None and not told.endswith(self.token):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+        return GetClusterIdReply(cluster_id=b"this one")
 
 
 @pytest.fixture
@@ -20,9 +37,13 @@ def serve() -> Iterator[Serve]:
     calls: list[socket.socket] = []
 
     def answer(said: bytes) -> None:
-        call, _ = listening.accept()
-        calls.append(call)
-        call.sendall(said)
+        while True:
+            try:
+                call, _ = listening.accept()
+                calls.append(call)
+                call.sendall(said)
+            except OSError:
+                return
 
     def start(said: bytes) -> str:
         threading.Thread(target=answer, args=(said,), daemon=True).start()
@@ -33,21 +54,42 @@ def serve() -> Iterator[Serve]:
         call.close()
 
 
-def test_a_server_that_opens_as_grpc_does_is_taken_for_a_cluster(serve: Serve) -> None:
-    settings = bytes((0, 0, 6, 4, 0, 0, 0, 0, 0))
-    require_cluster(serve(settings + bytes(6)))
+@pytest.fixture
+def head() -> Iterator[Callable[[str | None], str]]:
+    server = grpc.server(ThreadPoolExecutor(1))
+
+    def start(token: str | None) -> str:
+        add_NodeInfoGcsServiceServicer_to_server(Head(token), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        return f"127.0.0.1:{port}"
+
+    yield start
+    server.stop(None)
+
+
+def test_a_head_tells_which_cluster_it_has(head: Callable[[str | None], str]) -> None:
+    assert cluster_id(head(None)) == b"this one"
+
+
+def test_a_cluster_that_asks_for_a_token_is_told_from_none(
+    head: Callable[[str | None], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(ClusterRefused, match=r"ray get-auth-token.*RAY_AUTH_MODE=token"):
+        cluster_id(head("secret"))
 
 
 @pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
 def test_something_else_is_no_cluster(serve: Serve, said: bytes) -> None:
-    with pytest.raises(ClusterNotFound, match="something else"):
-        require_cluster(serve(said))
+    with pytest.raises(ClusterNotFound, match="no head of one answers"):
+        cluster_id(serve(said))
 
 
 def test_silence_ends_the_wait(serve: Serve) -> None:
     start = time.monotonic()
-    with pytest.raises(ClusterNotFound, match=r"nothing answers.*ray start --head"):
-        require_cluster(serve(b""), timeout_s=0.2)
+    with pytest.raises(ClusterNotFound, match=r"no head of one answers.*ray start --head"):
+        cluster_id(serve(b""), timeout_s=0.2)
     assert time.monotonic() - start < 60
 
 
@@ -55,15 +97,15 @@ def test_a_port_that_nobody_listens_at_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(ClusterNotFound, match=address):
-        require_cluster(address)
+        cluster_id(address)
 
 
 def test_a_host_that_does_not_exist_is_named() -> None:
     with pytest.raises(ClusterNotFound, match=r"nowhere\.invalid"):
-        require_cluster("nowhere.invalid:6379")
+        cluster_id("nowhere.invalid:6379")
 
 
 @pytest.mark.parametrize("address", ["", "here", "head:", ":6379", "ray://head:10001", "head:port"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidCluster, match="host:port"):
-        require_cluster(address)
+        cluster_id(address)

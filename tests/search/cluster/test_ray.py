@@ -211,7 +211,7 @@ def test_an_address_without_a_cluster_is_named(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ClusterNotFound, match=r"127\.0\.0\.1:1\b"):
         RayCluster(address="127.0.0.1:1").check(10)
     with pytest.raises(ClusterNotFound, match=r"127\.0\.0\.1:1\b"):
-        RayCluster(address="127.0.0.1:1").connect()
+        RayCluster(address="127.0.0.1:1").head.join()
 
 
 def test_nodes_with_other_versions_are_refused() -> None:
