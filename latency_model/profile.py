@@ -184,6 +184,7 @@ def _time_network(
     _require_times(times, network)
     control = times[:, middle + CONTROLS - 1]
     times = times[control <= np.quantile(control, QUIET_SHARE)]
+    _require_times(times, network)
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75], axis=0)
     rows = pd.DataFrame([spec.to_dict() for spec in network], columns=list(SPEC_COLUMNS)).assign(
         network=uuid.uuid4().hex,
@@ -207,4 +208,8 @@ def _require_times(times: Floats, network: Sequence[KernelSpec]) -> None:
     wrong = ~((np.isfinite(times) & (times >= 0)).all(axis=0) & (np.median(times, axis=0) > 0))
     if wrong.any():
         spec = network[int(np.argmax(wrong))]
-        raise MeasurementFailed(f"the times of {spec} are not positive and finite")
+        raise MeasurementFailed(
+            f"the times of {spec.op} {spec.in_channels} to {spec.out_channels} channels, {spec.height}x{spec.width}, "
+            f"{spec.sparsity} are not positive and finite but {np.unique(times[:, int(np.argmax(wrong))])[:3]} us. "
+            "Look at the clock of the device. What was measured before is kept: give the same command again to go on."
+        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from itertools import permutations
+from dataclasses import asdict, dataclass, replace
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from latency_model import (
 )
 from scripts import inputs
 from scripts.console import progress
-from scripts.files import write_json
+from scripts.files import read_json, write_json
 from search import kernel_specs
 from supernet import Candidate, ChoiceSpace, OwnModel, SuperNet
 
@@ -39,7 +40,7 @@ _FACTORS = (0.5, 0.75, 1.25, 1.5, 2.0, 3.0, 4.0)
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    """Write `kernels.parquet`, which keeps what an interrupted run had measured, and `networks.json`."""
+    """Write `kernels.parquet` and `networks.json`, which keep what an interrupted run had measured."""
     device = inputs.device(config)
     data = inputs.dataset(config)
     supernet = inputs.supernet(config, data)
@@ -151,9 +152,13 @@ def _clock(seconds: float) -> str:
 def _profile_networks(
     config: DictConfig, supernet: SuperNet | OwnModel, device: Device, shape: Sequence[int], path: Path
 ) -> None:
-    """Every network once a round, and the lowest of its medians: what else runs on a machine makes a network slower."""
+    """Every network once a round, and the lowest of its medians: what else runs on a machine makes a network slower.
+
+    `path` is written after each of them, and what it holds for this environment already is not timed again.
+    """
     rng = np.random.default_rng(config.seed + 1)
     candidates = [supernet.space.sample(rng) for _ in range(config.profile.networks)]
+    timed = _timed_before(path, candidates, device)
     with progress() as bar:
         task = bar.add_task("compiling networks", total=len(candidates), note="")
         networks = []
@@ -161,17 +166,39 @@ def _profile_networks(
             networks.append(compile_untrained(supernet, candidate, device, shape))
             bar.update(task, advance=1)
         task = bar.add_task("timing networks", total=_ROUNDS * len(candidates), note="")
-        timings: list[list[Timing]] = [[] for _ in networks]
-        for _ in range(_ROUNDS):
-            for network, timed in zip(networks, timings, strict=True):
-                timed.append(device.runner.time(network, seconds=config.profile.seconds / _ROUNDS))
-                bar.update(task, advance=1, note=f"{timed[-1].median_ms:.3f} ms")
-    best = [min(timed, key=lambda timing: timing.median_ms) for timed in timings]
-    rows = [
-        {"candidate": candidate.to_json(), "measured_ms": timing.median_ms, "measured_spread": timing.spread}
-        for candidate, timing in zip(candidates, best, strict=True)
-    ]
-    write_json(path, rows)
+        bar.update(task, completed=sum(one.rounds for one in timed))
+        for number, index in product(range(_ROUNDS), range(len(candidates))):
+            if timed[index].rounds > number:
+                continue
+            timing = device.runner.time(networks[index], seconds=config.profile.seconds / _ROUNDS)
+            timed[index] = timed[index].after(timing)
+            write_json(path, [asdict(one) for one in timed if one.rounds])
+            bar.update(task, advance=1, note=f"{timing.median_ms:.3f} ms")
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """The fastest of the rounds in which a network was timed so far."""
+
+    candidate: str
+    environment: str
+    rounds: int = 0
+    measured_ms: float = math.inf
+    measured_spread: float = math.inf
+
+    def after(self, timing: Timing) -> _Timed:
+        """With one more round."""
+        best = min((self.measured_ms, self.measured_spread), (timing.median_ms, timing.spread))
+        return _Timed(self.candidate, self.environment, self.rounds + 1, *best)
+
+
+def _timed_before(path: Path, candidates: Sequence[Candidate], device: Device) -> list[_Timed]:
+    """How far each of the networks is."""
+    environment = device.environment().fingerprint
+    new = [_Timed(candidate.to_json(), environment) for candidate in candidates]
+    rows = read_json(path) if path.exists() else []
+    known = {(row["candidate"], row.get("environment")): row for row in rows}
+    return [_Timed(**known.get((one.candidate, one.environment), asdict(one))) for one in new]
 
 
 if __name__ == "__main__":

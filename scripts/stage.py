@@ -30,6 +30,7 @@ class Stage:
 
     def fingerprint(self, config: DictConfig, upstream: Mapping[str, str]) -> str:
         """Twelve hexadecimal digits of SHA-256 over what determines the outputs."""
+        config = _without_patience(config)
         determines = {
             "stage": self.name,
             "config": {key: _plain(OmegaConf.select(config, key, throw_on_missing=True)) for key in self.reads},
@@ -49,6 +50,16 @@ def needed(stages: Sequence[Stage], last: str) -> tuple[str, ...]:
             found.add(name)
             pending.extend(by_name[name].after)
     return tuple(stage.name for stage in stages if stage.name in found)
+
+
+def _without_patience(config: DictConfig) -> DictConfig:
+    """Without how long to wait for a device, which determines nothing: with more of it an interrupted run goes on."""
+    patient = config.copy()
+    OmegaConf.set_struct(patient, False)
+    runner = OmegaConf.select(patient, "device.runner")
+    if isinstance(runner, DictConfig):
+        runner.pop("timeout_s", None)
+    return patient
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -20,6 +24,11 @@ from latency_model.runner import Floats, Runner, runner
 GIVEN = ("local", "seconds")
 GO_ON = "What was measured before is kept: give the same command again to go on."
 
+LARGEST_OUTPUT = 1 << 28
+"""Bytes that a command may print: a thousand times what a network does."""
+POLL_S = 0.02
+
+_NANOSECONDS = re.compile(r"[0-9]{1,15}")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -82,8 +91,9 @@ class CommandRunner(Runner):
             given = {"local": folder, "seconds": f"{seconds:g}"}
             for words in self._push:
                 _call(_filled(words, given), self._timeout_s)
-            text = _call(_filled(self._run, given), self._timeout_s + 2 * seconds)
-        return _parse(text, compiled.program.signature.kernels)
+            words = _filled(self._run, given)
+            text = _call(words, self._timeout_s + 2 * seconds)
+        return _parse(text, compiled.program.signature.kernels, shlex.join(words))
 
 
 def _words(line: str, settings: Mapping[str, str]) -> list[str]:
@@ -110,56 +120,90 @@ def _build(compiled: CompiledModel, folder: Path) -> None:
 
 
 def _call(words: Sequence[str], timeout_s: float) -> str:
-    """What a command prints."""
+    """What a command prints; it is ended, and all that it started, when it does not end by itself."""
     said = shlex.join(words)
-    try:
-        done = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DeviceHung(
-            f"the device gave no answer within {timeout_s:g} s to {said}. Look whether it is busy or asleep, or allow "
-            f"more time: device.runner.timeout_s=... {GO_ON}"
-        ) from error
-    except OSError as error:
-        raise DeviceLost(f"{said} cannot be run: {error.strerror}. {GO_ON}") from error
-    if done.returncode:
-        told = _last(done.stderr) or _last(done.stdout) or "it printed nothing"
+    # Files rather than pipes: nobody waits for what a command leaves running in the background, or fills the memory.
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as told:
+        try:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=printed, stderr=told, start_new_session=True
+            )
+        except OSError as error:
+            raise DeviceLost(f"{said} cannot be run: {error.strerror}. {GO_ON}") from error
+        try:
+            _wait(process, (printed, told), said, timeout_s)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        output, errors = _text(printed), _text(told)
+    if process.returncode:
         raise DeviceLost(
-            f"{said} failed with status {done.returncode}: {told}. Look whether the device is there and has room. "
-            f"{GO_ON}"
+            f"{said} {_ending(process.returncode)}: {_last(errors) or _last(output) or 'it printed nothing'}. Look "
+            f"whether the device is there and has room. {GO_ON}"
         )
-    return done.stdout
+    return output
 
 
-def _parse(text: str, kernels: int) -> Timing:
+def _wait(process: subprocess.Popen[bytes], files: Sequence[IO[bytes]], said: str, timeout_s: float) -> None:
+    """Until the command ends by itself."""
+    end = time.monotonic() + timeout_s
+    while process.poll() is None:
+        if any(os.fstat(file.fileno()).st_size > LARGEST_OUTPUT for file in files):
+            raise OutputUnreadable(
+                f"{said} printed more than {LARGEST_OUTPUT / 1e6:.0f} MB and was ended. It must print what the program "
+                f"prints, and nothing else. {GO_ON}"
+            )
+        if time.monotonic() > end:
+            raise DeviceHung(
+                f"the device gave no answer within {timeout_s:g} s to {said}. Look whether it is busy or asleep, and "
+                "end the program there if it still runs; or allow more time: device.runner.timeout_s=... "
+                f"{GO_ON}"
+            )
+        time.sleep(POLL_S)
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _ending(status: int) -> str:
+    return f"failed with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
+
+
+def _parse(text: str, kernels: int, said: str) -> Timing:
     """Times as `network -s` prints them: a first line with their number, a line a run, and a last line."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
     begin = ["npas-times", str(kernels)]
-    if begin not in lines or lines[-1] != ["npas-end"]:
-        raise OutputUnreadable(
-            f"the program on the device printed no complete times of {kernels} kernels, but {_excerpt(text)!r}. {GO_ON}"
-        )
+    advice = f"Look what {said} prints: it must be all that the program prints there. {GO_ON}"
+    if begin not in lines:
+        raise OutputUnreadable(f"no times of {kernels} kernels came from the device, but {_excerpt(text)!r}. {advice}")
     rows = lines[lines.index(begin) + 1 : -1]
-    wrong = next((row for row in rows if len(row) != kernels + 2 or not all(word.isdigit() for word in row)), None)
-    if wrong is not None or not rows:
+    if lines[-1] != ["npas-end"]:
         raise OutputUnreadable(
-            f"the program on the device printed {_excerpt(' '.join(wrong or []))!r} where {kernels + 2} numbers of a "
-            f"run are expected. {GO_ON}"
+            f"the times from the device break off in run {len(rows) + 1}, with {_excerpt(' '.join(lines[-1]))!r} in "
+            f"place of npas-end: the program died, or its output was cut. {advice}"
+        )
+    wrong = next((row for row in rows if len(row) != kernels + 2 or not all(map(_NANOSECONDS.fullmatch, row))), None)
+    if wrong is not None or not rows:
+        found = _excerpt(" ".join(wrong or []))
+        odd = next((f"{word[:40]!r} in " for word in wrong or [] if not _NANOSECONDS.fullmatch(word)), "")
+        raise OutputUnreadable(
+            f"{odd}{found!r} came from the device where {kernels + 2} whole numbers, nanoseconds of a run, are "
+            f"expected. {advice}"
         )
     times: Floats = np.array(rows, np.float64)
+    if not np.median(times[:, 1]) > 0:
+        raise OutputUnreadable(f"a run took 0 ns by the clock of the device, which cannot be. {advice}")
     return Timing(times[:, 1] / 1e6, times[:, 2:] / 1e3, times[:, 0] / 1e6)
 
 
 def _last(text: str) -> str:
-    return text.strip().splitlines()[-1] if text.strip() else ""
+    """The last line, such that it can be shown."""
+    line = text.strip().splitlines()[-1] if text.strip() else ""
+    return _excerpt("".join(letter if letter.isprintable() else "?" for letter in line))
 
 
 def _excerpt(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:40]} ... {text[-30:]}"
+    return text if len(text) <= 160 else f"{text[:80]} ... {text[-70:]}"

@@ -154,6 +154,18 @@ def test_fingerprints_see_nested_values_and_upstream_only(house):
     assert len({fingerprint(), fingerprint("v"), fingerprint(group__inner__x=2), fingerprint(list=[2, 1])}) == 4
 
 
+def test_a_run_goes_on_when_it_may_wait_longer_for_its_device():
+    stage = Stage("s", "", ("device",), (), (), lambda config, run_dir: None)
+
+    def fingerprint(**runner):
+        config = OmegaConf.create({"device": {"name": "there", "runner": {"kind": "command", **runner}}})
+        OmegaConf.set_struct(config, True)
+        return stage.fingerprint(config, {})
+
+    assert fingerprint(run="a", timeout_s=60) == fingerprint(run="a", timeout_s=600)
+    assert fingerprint(run="a", timeout_s=60) != fingerprint(run="b", timeout_s=60)
+
+
 def test_records_are_json(house):
     house.run("a")
     record = json.loads(Record.path(house.run_dir, "a").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -94,6 +95,10 @@ GARBAGE = {
     "no run": "print('npas-times {kernels}\\nnpas-end')",
     "letters": "print('npas-times {kernels}\\n1 2' + ' x' * {kernels} + '\\nnpas-end')",
     "negative": "print('npas-times {kernels}\\n1 2' + ' -3' * {kernels} + '\\nnpas-end')",
+    "not a number": "print('npas-times {kernels}\\n1 2' + ' nan' * {kernels} + '\\nnpas-end')",
+    "a digit that is none": "print('npas-times {kernels}\\n1 2' + ' \\u00b2' * {kernels} + '\\nnpas-end')",
+    "too large": "print('npas-times {kernels}\\n1 2' + ' ' + ' '.join(['9' * 400] * {kernels}) + '\\nnpas-end')",
+    "no time passed": "print('npas-times {kernels}\\n0 0' + ' 3' * {kernels} + '\\nnpas-end')",
     "another network": "print('npas-times 99\\n' + '1 ' * 101 + '\\nnpas-end')",
     "bytes": "import os; os.write(1, bytes(range(256)))",
 }
@@ -102,16 +107,49 @@ GARBAGE = {
 @pytest.mark.parametrize("text", GARBAGE.values(), ids=GARBAGE.keys())
 def test_garbage_is_told_by_name(compiled: CompiledModel, tmp_path: Path, text: str) -> None:
     program = script(tmp_path / "program", text.replace("{kernels}", str(compiled.program.signature.kernels)))
-    with pytest.raises(OutputUnreadable, match="same command again to go on"):
+    with pytest.raises(OutputUnreadable, match="same command again to go on") as caught:
         CommandRunner(str(program)).time(compiled, seconds=0.01)
+    assert str(program) in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert str(caught.value).isprintable()
+
+
+def test_a_program_that_dies_in_the_middle_says_how_far_it_came(compiled: CompiledModel, tmp_path: Path) -> None:
+    kernels = compiled.program.signature.kernels
+    program = script(tmp_path / "program", f"print('npas-times {kernels}' + 3 * ('\\n1 2' + ' 3' * {kernels}))")
+    with pytest.raises(OutputUnreadable, match=rf"break off in run 3, with '1 2{' 3' * kernels}' in place of npas-end"):
+        CommandRunner(str(program)).time(compiled, seconds=0.01)
+    killed = script(tmp_path / "killed", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    with pytest.raises(DeviceLost, match="was ended by SIGSEGV: it printed nothing"):
+        CommandRunner(str(killed)).time(compiled, seconds=0.01)
+
+
+def test_a_program_that_never_stops_printing_is_ended(
+    compiled: CompiledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latency_model.runners.command.LARGEST_OUTPUT", 1_000_000)
+    for stream in ("stdout", "stderr"):
+        program = script(tmp_path / stream, f"import sys\nwhile True: sys.{stream}.write(999 * 'garbage ')")
+        with pytest.raises(OutputUnreadable, match=r"printed more than 1 MB and was ended.*same command again"):
+            CommandRunner(str(program)).time(compiled, seconds=0.01)
+
+
+@pytest.mark.parametrize("line", ["x" * 100_000, "\033[2Jred\r\a" + "x" * 300])
+def test_what_a_command_said_can_be_shown(compiled: CompiledModel, tmp_path: Path, line: str) -> None:
+    program = script(tmp_path / "program", f"import sys; print({line!r}, file=sys.stderr); sys.exit(4)")
+    with pytest.raises(DeviceLost, match=r"status 4: .*x{20} \.\.\. x{20}.*Look whether") as caught:
+        CommandRunner(str(program)).time(compiled, seconds=0.01)
+    told = str(caught.value).split("status 4: ")[1]
+    assert len(told) < 400
+    assert told.isprintable()
 
 
 def test_zero_times_are_refused(tmp_path: Path) -> None:
     text = "import subprocess, sys\nfor line in subprocess.run(sys.argv[1:], capture_output=True, text=True)"
-    text += ".stdout.splitlines(): print(' '.join('0' for _ in line.split()) if line[0].isdigit() else line)"
+    text += ".stdout.splitlines(): print('8 9' + ' 0' * len(line.split()[2:]) if line[0].isdigit() else line)"
     program = script(tmp_path / "program", text)
     store = KernelStore(tmp_path / "kernels")
-    with pytest.raises(MeasurementFailed, match="not positive"):
+    with pytest.raises(MeasurementFailed, match=r"8 to .* not positive .* \[0\.\] us.*same command again"):
         profile(SPECS, local_device(f"{program} {HERE}"), store, seconds=0.01)
     assert not len(store.read())
 
@@ -122,6 +160,30 @@ def test_a_program_that_hangs_is_stopped(compiled: CompiledModel, tmp_path: Path
     with pytest.raises(DeviceHung, match=r"no answer within 0\.5 s .*timeout_s"):
         CommandRunner(str(program), timeout_s=0.3).time(compiled, seconds=0.1)
     assert time.monotonic() - begin < 30
+
+
+LEAVES_A_CHILD = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open({path!r}, "w").write(str(child.pid))
+"""
+
+
+def test_what_a_program_that_hangs_has_started_is_ended_with_it(compiled: CompiledModel, tmp_path: Path) -> None:
+    path = tmp_path / "child"
+    program = script(tmp_path / "program", LEAVES_A_CHILD.format(path=str(path)) + "child.wait()")
+    with pytest.raises(DeviceHung):
+        CommandRunner(str(program), timeout_s=3).time(compiled, seconds=0.01)
+    status = Path("/proc") / path.read_text() / "status"
+    assert not status.exists() or "zombie" in status.read_text()
+
+
+def test_nobody_waits_for_what_a_command_leaves_in_the_background(compiled: CompiledModel, tmp_path: Path) -> None:
+    path = tmp_path / "child"
+    push = script(tmp_path / "push", LEAVES_A_CHILD.format(path=str(path)))
+    timing = CommandRunner(HERE, push=[str(push)], timeout_s=20).time(compiled, seconds=0.01)
+    os.kill(int(path.read_text()), signal.SIGKILL)
+    assert timing.runs >= 30
 
 
 @pytest.mark.parametrize(
