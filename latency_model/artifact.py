@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from latency_model.errors import PredictorCorrupt, PredictorNotFound
 
-FORMAT = 2
+FORMAT = 3
 INDEX = "predictor.json"
 
 T = TypeVar("T")

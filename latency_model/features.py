@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -13,6 +13,8 @@ import numpy as np
 
 from compiler import KernelSpec, Schedule, Target, schedule
 from compiler.spec import CONVOLUTIONS
+from compiler.target import SSE
+from latency_model.extent import Mask, cases, ends
 from latency_model.runner import Floats
 from pruning import Scheme
 
@@ -128,6 +130,10 @@ def shape_matrix(specs: Sequence[KernelSpec], target: Target) -> Floats:
     return _matrix(shape_features(specs, Sizes.of(specs), target), categories, _pairs(categories))
 
 
+EXTENTS = ("in_channels", "out_channels", "pixels", "kernel", "stride", "rate", "macs_kept")
+"""Shape features by which a kernel may be larger or smaller than any that was seen."""
+
+
 @dataclass(frozen=True)
 class Encoder:
     """Turns kernels into rows of numbers: their features, and one column a known category.
@@ -151,6 +157,24 @@ class Encoder:
         shapes = shape_features(specs, sizes, self.target)
         columns = shapes | schedule_features(specs, sizes, chosen, self.target)
         return _matrix(columns, _categories(specs, chosen), self.categories)
+
+    def shapes(self, features: Floats) -> Floats:
+        """Of what `encode` gave, the columns of shapes and categories, and how many categories of a kernel are known.
+
+        These say what a kernel computes, and how far it is from what was seen, rather than how it is computed.
+        """
+        known = features[:, features.shape[1] - len(self.categories) :]
+        return np.column_stack([features[:, : len(SHAPES)], known, known.sum(axis=1)])
+
+    def varied(self, features: Floats) -> Iterator[Mask]:
+        """Kernels that have something in common [rows of `features`, as `encode` gave them]: the largest and the
+        smallest by each of `EXTENTS`, and those of each scheme."""
+        for name in EXTENTS:
+            yield from ends(features[:, SHAPES.index(name)])
+        known = features[:, features.shape[1] - len(self.categories) :].T
+        for (kind, _), column in zip(self.categories, known, strict=True):
+            if kind == "scheme":
+                yield from cases(column)
 
 
 def schedules(specs: Iterable[KernelSpec], target: Target) -> list[Schedule]:
@@ -207,3 +231,7 @@ def _matrix(columns: Columns, categories: Categories, known: Sequence[tuple[str,
     """The columns, and one column of ones and zeros a known category [rows, columns]."""
     values = {kind: np.array(of_kind, dtype=np.str_) for kind, of_kind in categories.items()}
     return np.column_stack([*columns.values(), *(values[kind] == value for kind, value in known)])
+
+
+SHAPES = tuple(shape_features([], Sizes.of([]), SSE))
+"""Names of the shape features, which are the same for every target."""

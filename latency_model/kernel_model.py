@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +15,7 @@ from latency_model import artifact
 from latency_model.boosting import Boosting
 from latency_model.conformal import conformal_quantile
 from latency_model.errors import UnknownKernel
+from latency_model.extent import Extent
 from latency_model.features import Encoder, schedules, work
 from latency_model.neighbourhood import Neighbourhood
 from latency_model.roofline import Roofline
@@ -38,8 +40,10 @@ class KernelModel:
         roofline: the analytic part.
         boosting: logarithm of measured over analytic.
         neighbourhood: the kernels fitted to, by their features.
+        extent: how far they reach.
         log_widths: half-width of the conformal interval of the logarithm for a kernel of remoteness 1, by operation;
             rare operations share that of `ANY`.
+        log_growth: what is added to it for a kernel that is one deviation outside of the extent.
         measured: microseconds of the kernels fitted to. Asked for one of them, the answer is its own measurement;
             asked for a kind (operation, threads, element type) that is not among them, there is none.
     """
@@ -48,7 +52,9 @@ class KernelModel:
     roofline: Roofline
     boosting: Boosting
     neighbourhood: Neighbourhood
+    extent: Extent
     log_widths: Mapping[str, float]
+    log_growth: float
     measured: Mapping[KernelSpec, float]
 
     @classmethod
@@ -61,13 +67,18 @@ class KernelModel:
         features = encoder.encode(specs, chosen)
         boosting, unseen = Boosting.fit(features, residual, seed)
         neighbourhood, remoteness = Neighbourhood.of(features)
-        widths = _widths(specs, np.abs(unseen - residual) / remoteness)
-        return cls(encoder, roofline, boosting, neighbourhood, widths, dict(zip(specs, us.tolist(), strict=True)))
+        ops = [spec.op for spec in specs]
+        widths = _widths(ops, np.abs(unseen - residual) / remoteness)
+        growth = _growth(ops, us, amounts, encoder, features, neighbourhood, widths, seed)
+        extent = Extent.of(ops, encoder.shapes(features))
+        measured = dict(zip(specs, us.tolist(), strict=True))
+        return cls(encoder, roofline, boosting, neighbourhood, extent, widths, growth, measured)
 
     def predict(self, specs: Sequence[KernelSpec]) -> Floats:
         """Predicted microseconds, and half-width of the interval of their logarithm [len(specs), 2].
 
-        The further a kernel is from all that were fitted to, the wider its interval.
+        The half-width is w(op) remoteness + g sqrt(excess): the further a kernel is from all that were fitted to, the
+        wider its interval, and wider still outside of their extent.
 
         Raises:
             UnknownKernel: if a kernel is of a kind that was never measured.
@@ -84,8 +95,10 @@ class KernelModel:
         analytic = self.roofline.us(work(chosen))
         modelled = analytic * np.exp(self.boosting.predict(features))
         us = [self.measured.get(spec, time) for spec, time in zip(specs, modelled.tolist(), strict=True)]
-        widths = np.array([self.log_widths.get(spec.op, self.log_widths[ANY]) for spec in specs])
-        return np.stack([us, widths * self.neighbourhood.remoteness(features)], axis=1)
+        ops = [spec.op for spec in specs]
+        excess = self.extent.excess(ops, self.encoder.shapes(features))
+        widths = _of_each(self.log_widths, ops) * self.neighbourhood.remoteness(features)
+        return np.stack([us, widths + _grown(self.log_growth, excess)], axis=1)
 
     def excess(self, specs: Sequence[KernelSpec]) -> Floats:
         """Logarithm of the predicted time over the roofline's [len(specs)]."""
@@ -111,6 +124,7 @@ class KernelModel:
             "categories": self.encoder.categories,
             "roofline": vars(self.roofline),
             "log_widths": {op: artifact.number(width) for op, width in self.log_widths.items()},
+            "log_growth": artifact.number(self.log_growth),
             "measured": [{**spec.to_dict(), "us": us} for spec, us in self.measured.items()],
         }
 
@@ -121,17 +135,65 @@ class KernelModel:
         encoder = Encoder(target, tuple((str(kind), str(value)) for kind, value in facts["categories"]))
         measured = measured_of(facts)
         specs = list(measured)
-        neighbourhood, _ = Neighbourhood.of(encoder.encode(specs, schedules(specs, target)))
+        features = encoder.encode(specs, schedules(specs, target))
+        neighbourhood, _ = Neighbourhood.of(features)
+        extent = Extent.of([spec.op for spec in specs], encoder.shapes(features))
         widths = {str(op): float(width) for op, width in facts["log_widths"].items()}
-        return cls(encoder, Roofline(**facts["roofline"]), Boosting(texts), neighbourhood, widths, measured)
+        growth = float(facts["log_growth"])
+        roofline, boosting = Roofline(**facts["roofline"]), Boosting(texts)
+        return cls(encoder, roofline, boosting, neighbourhood, extent, widths, growth, measured)
 
 
-def _widths(specs: Sequence[KernelSpec], scores: Floats) -> dict[str, float]:
+def _widths(ops: Sequence[str], scores: Floats) -> dict[str, float]:
     """Conformal half-widths of each operation that is common enough, and of all together."""
-    ops = np.array([spec.op for spec in specs])
-    common = [op for op in sorted(set(ops.tolist())) if (ops == op).sum() >= OF_ITS_OWN]
-    own = {op: conformal_quantile(scores[ops == op], COVERAGE) for op in common}
+    op_of = np.array(ops)
+    common = [op for op in sorted(set(ops)) if (op_of == op).sum() >= OF_ITS_OWN]
+    own = {op: conformal_quantile(scores[op_of == op], COVERAGE) for op in common}
     return {**own, ANY: conformal_quantile(scores, COVERAGE)}
+
+
+def _growth(
+    ops: Sequence[str],
+    us: Floats,
+    amounts: Floats,
+    encoder: Encoder,
+    features: Floats,
+    neighbourhood: Neighbourhood,
+    widths: Mapping[str, float],
+    seed: int,
+) -> float:
+    """How much an interval grows with the square root of the excess, by what happens to kernels of a sort never seen.
+
+    The largest kernels, those of one scheme and so on are left out, a group at a time, and the rest is fitted to. The
+    error beyond w(op) remoteness is divided by sqrt(excess), as if the residual walked at random from where it is
+    known. What comes next is taken to be like one of the groups, not like one of their kernels, whose errors go
+    together: it is the quantile over groups of the quantile within each. Infinite if there is no group.
+    """
+    op_of, shapes, inside = np.array(ops), encoder.shapes(features), _of_each(widths, ops)
+    quantiles = []
+    for group in encoder.varied(features):
+        rest = ~group
+        extent = Extent.of(op_of[rest].tolist(), shapes[rest])
+        group = group & np.isin(op_of, list(extent.row))
+        excess = extent.excess(op_of[group].tolist(), shapes[group])
+        if not (excess > 0).any():
+            continue
+        roofline = Roofline.fit(amounts[rest], us[rest])
+        residual = np.log(us / roofline.us(amounts))
+        error = np.abs(Boosting.single(features[rest], residual[rest], seed).predict(features[group]) - residual[group])
+        remoteness = replace(neighbourhood, points=neighbourhood.points[rest]).remoteness(features[group])
+        beyond = np.maximum(error - inside[group] * remoteness, 0)[excess > 0]
+        quantiles.append(float(np.quantile(beyond / np.sqrt(excess[excess > 0]), COVERAGE)))
+    return float(np.quantile(quantiles, COVERAGE)) if quantiles else math.inf
+
+
+def _grown(growth: float, excess: Floats) -> Floats:
+    """`growth` sqrt(`excess`), and 0 inside, however large it is."""
+    return np.multiply(growth, np.sqrt(excess), where=excess > 0, out=np.zeros(len(excess)))
+
+
+def _of_each(widths: Mapping[str, float], ops: Sequence[str]) -> Floats:
+    return np.array([widths.get(op, widths[ANY]) for op in ops], dtype=np.float64)
 
 
 def _kind(spec: KernelSpec) -> Kind:

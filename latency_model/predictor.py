@@ -33,8 +33,9 @@ class LatencyPredictor:
     A kernel's time is a roofline times the exponential of gradient boosting on the logarithm of what the roofline
     leaves, or its own measurement if it was fitted to. Its interval is conformal with 90 % nominal coverage, from
     errors on kernels left out while fitting, in proportion to how remote a kernel is from all others (normalised
-    conformal prediction; Papadopoulos et al., 2011). A network's time is a non-negative sum over the kernels that are
-    really executed, plus an overhead.
+    conformal prediction; Papadopoulos et al., 2011). Outside of the range of what was measured it grows with the square
+    root of the distance, as fast as it must for whole sorts of kernels that are left out. A network's time is a
+    non-negative sum over the kernels that are really executed, plus an overhead.
 
     Predictions are remembered, so that asking again for a kernel costs a look-up.
     """
