@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -12,9 +13,10 @@ from tempfile import TemporaryDirectory
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.markup import escape
 
 from scripts.console import errors, show_error
-from scripts.errors import UnknownStage, is_named
+from scripts.errors import UnknownOption, UnknownStage, is_named
 from scripts.machine import npas_version
 from scripts.stages import COMMANDS, STAGES
 from scripts.tools import TOOLS
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UnknownStage(command, (*COMMANDS, _SWEEP, *TOOLS))
     except KeyboardInterrupt:
         again = shlex.join(["npas", command, *overrides])
-        errors.print(f"\nStopped. What is finished is kept; to go on: [bold]{again}[/bold]")
+        errors.print(f"\nStopped. What is finished is kept; to go on: [bold]{escape(again)}[/bold]", soft_wrap=True)
         sys.exit(130)
     except Exception as error:
         if os.environ.get(_DEBUG) or not is_named(error):
@@ -58,8 +60,21 @@ def _run_stages(command: str, config: DictConfig) -> None:
     job.run_command(command, config)
 
 
-def _run_sweep(overrides: Sequence[str]) -> None:
-    """Compose a configuration for each combination of values by Hydra's multirun, then run them."""
+def _run_sweep(arguments: Sequence[str]) -> None:
+    """Compose a configuration for each combination of values by Hydra's multirun, then run them, or show them."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--help", "-h", action="store_true")
+    parser.add_argument("--cfg", "-c", nargs="?", const="")
+    parser.add_argument("--resolve", action="store_true")
+    options, overrides = parser.parse_known_args(arguments)
+    others = [override for override in overrides if override.startswith("-")]
+    if options.cfg not in (None, "job"):
+        others.append(f"--cfg {options.cfg}".strip())
+    if others:
+        raise UnknownOption(others, _SWEEP, ("--cfg job [--resolve]", "--help"))
+    if options.help:
+        _hydra("config", ["--help"], lambda config: None)
+        return
     composed: list[tuple[list[str], DictConfig]] = []
 
     def note(config: DictConfig) -> None:
@@ -67,10 +82,13 @@ def _run_sweep(overrides: Sequence[str]) -> None:
 
     with TemporaryDirectory() as record:  # of Hydra; what was run stands in the config.yaml of each run
         _hydra("config", ["--multirun", f"hydra.sweep.dir={record}", *overrides], note)
-    if composed:  # unless Hydra was asked to show something
-        from scripts.sweep import make_runs, sweep
+    from scripts import sweep
 
-        sweep(make_runs(composed))
+    runs = sweep.make_runs(composed)
+    if options.cfg is None:
+        sweep.sweep(runs)
+    else:
+        sweep.show(runs, resolve=options.resolve)
 
 
 def _hydra(name: str, overrides: Sequence[str], run: Callable[[DictConfig], None]) -> None:

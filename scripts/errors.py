@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PACKAGES = ("pruning", "training", "compiler", "latency_model", "supernet", "search", "scripts")
@@ -26,6 +26,16 @@ class UnknownStage(ScriptError):
     def __init__(self, found: str, allowed: tuple[str, ...]) -> None:
         super().__init__(
             f"There is no stage {found!r}. Stages: {', '.join(allowed)}. Next: npas --help says what each does."
+        )
+
+
+class UnknownOption(ScriptError):
+    """An option, beside the overrides, that a command does not have."""
+
+    def __init__(self, found: Sequence[str], command: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            f"npas {command} has no option {', '.join(found)}. Allowed: {', '.join(allowed)}. Next: npas search takes "
+            "all options of Hydra, for one configuration."
         )
 
 

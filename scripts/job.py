@@ -32,7 +32,7 @@ def run_command(command: str, config: DictConfig, *, others: Sequence[Path] = ()
     with held(run_dir), warnings_shown("search"):
         log = log_to(run_dir / "log.jsonl")
         try:
-            write_text(run_dir / "config.yaml", OmegaConf.to_yaml(_without_passwords(config), resolve=True))
+            write_text(run_dir / "config.yaml", OmegaConf.to_yaml(without_passwords(config), resolve=True))
             place = RunDirectory(run_dir, say)
             if others:
                 place.adopt(STAGES, config, BEFORE_SEARCH, others)
@@ -41,7 +41,8 @@ def run_command(command: str, config: DictConfig, *, others: Sequence[Path] = ()
             log.close()
 
 
-def _without_passwords(config: DictConfig) -> DictConfig:
+def without_passwords(config: DictConfig) -> DictConfig:
+    """The configuration as it may be shown and written."""
     shown = config.copy()
     if config.storage is not None:
         shown.storage = masked(config.storage)

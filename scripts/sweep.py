@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
 from scripts import inputs
 from scripts.console import console, show_error
 from scripts.errors import InvalidSweep, SweepUnfinished, is_named
-from scripts.job import run_command
+from scripts.job import run_command, without_passwords
 from scripts.report.contents import Contents
 
 COMMAND = "search"
@@ -57,6 +57,13 @@ def make_runs(composed: Sequence[tuple[Sequence[str], DictConfig]]) -> list[Run]
 def _as_folder(override: str) -> str:
     """`budget=[50%,25%]` as `budget-50%-25%`: a name that can stand in another override without quotation marks."""
     return re.sub(r"[^\w.%+]+", "-", override).strip("-")
+
+
+def show(runs: Sequence[Run], *, resolve: bool) -> None:
+    """Print the configuration of each as a YAML document, and run none."""
+    for number, run in enumerate(runs, 1):
+        print(f"---\n# run {number} of {len(runs)}: {run.name}")
+        print(OmegaConf.to_yaml(without_passwords(run.config), resolve=resolve), end="")
 
 
 def sweep(runs: Sequence[Run]) -> None:

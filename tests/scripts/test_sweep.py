@@ -1,10 +1,12 @@
 """Several searches as one job: which runs there are, what becomes of them, and their table."""
 
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -72,6 +74,33 @@ def test_a_single_run_is_no_sweep(ran, capsys, overrides, said):
     shown = " ".join(line.strip("│ ") for line in capsys.readouterr().err.splitlines())
     assert "InvalidSweep" in shown
     assert said in shown
+    assert ran == []
+
+
+def test_the_configurations_are_shown_without_running(ran, capsys):
+    cli.main(["sweep", "budget=50%,25%", "run_dir=out", "--cfg", "job", "--resolve"])
+    shown = capsys.readouterr().out
+    first, second = yaml.safe_load_all(shown)
+    assert [first["budget"], second["budget"]] == ["50%", "25%"]
+    assert [first["run_dir"], second["run_dir"]] == ["out/budget-50%", "out/budget-25%"]
+    assert "# run 2 of 2: budget=25%" in shown
+    assert ran == []
+
+
+@pytest.mark.parametrize("option", ["--cfg=hydra", "--cfg", "--info", "-p"])
+def test_options_that_are_for_one_configuration_are_refused(ran, capsys, option):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["sweep", "seed=0,1", option])
+    shown = " ".join(line.strip("│ ") for line in capsys.readouterr().err.splitlines())
+    assert "UnknownOption" in shown
+    assert "--cfg job" in shown
+    assert ran == []
+
+
+def test_help_shows_every_setting(ran, capsys):
+    with contextlib.suppress(SystemExit):
+        cli.main(["sweep", "seed=0,1", "--help"])
+    assert "Configuration (key=value)" in capsys.readouterr().out
     assert ran == []
 
 
