@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from compiler.layout import BLOCKED
@@ -58,7 +59,7 @@ class KernelSpec:
     @cached_property
     def _hash(self) -> int:
         """Specs are looked up all the time, so that it is worked out once."""
-        return hash(tuple(getattr(self, one.name) for one in fields(self)))
+        return hash(_values_of(self))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the hash, which another process works out for itself: text is hashed in a way of its own there."""
@@ -162,3 +163,6 @@ class KernelSpec:
             writes=str(row.get("writes", BLOCKED)),
             out=(int(row.get("out_h", 0)), int(row.get("out_w", 0))),
         )
+
+
+_values_of = attrgetter(*(one.name for one in fields(KernelSpec)))
