@@ -30,7 +30,7 @@ from scripts import supernet as supernet_stage
 from supernet import Candidate, ChoiceSpace, EvaluationRecipe, OwnModel, SuperNet, fast_evaluate
 from training import Dataset, Recipe, evaluate, fit, recalibrate_as_trained
 
-STEPS = (0, 10, 30, 100)
+STEPS = (0, 10, 20, 30, 60)
 CANDIDATES = 24
 RESAMPLES = 2000
 BAR = 0.8

@@ -42,7 +42,7 @@ class EvaluationRecipe:
     augment: str = "none"
     pictures: int | None = None
     steps: int = 0
-    lr: float = 0.01
+    lr: float = 0.05
 
 
 def fast_evaluate(
