@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -75,6 +76,7 @@ def main() -> None:
     made.add_argument("--pictures", type=int, help="of the validation split that judge a candidate; default: the run's")
     arguments = made.parse_args()
     told = common(arguments)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     config = OmegaConf.load(arguments.run_dir / "config.yaml")
     assert isinstance(config, DictConfig)
     torch.set_num_threads(config.threads)

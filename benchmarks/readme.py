@@ -156,6 +156,39 @@ def _regret(rows: pd.DataFrame) -> str:
     return " / ".join(f"{rows[f'regret_{count}'].mean():.2f}" for count in (100, 150))
 
 
+def rank_table(found: pd.DataFrame) -> str:
+    """A row a cost of the fast score: rank correlations with the fully fine-tuned accuracy."""
+    header = ["steps before the score", "Spearman", "95 % interval", "Kendall", "seconds, one thread"]
+    rows = [
+        [
+            f"{row['steps']:.0f}",
+            f"{row['spearman']:.2f}",
+            f"{row['low']:.2f} to {row['high']:.2f}",
+            f"{row['kendall']:.2f}",
+            f"{row['seconds']:.1f}",
+        ]
+        for row in found.to_dict("records")
+    ]
+    return markdown(header, rows)
+
+
+def own_space_table(table: pd.DataFrame) -> str:
+    """A row a method: best validation accuracy after so many evaluations, and how often npas found more."""
+    counts = sorted(table["evaluations"].unique())
+    header = [
+        "sampler",
+        *(f"{count} evaluations" for count in counts),
+        f"npas better / same / worse after {counts[-1]}",
+    ]
+    rows = []
+    for (budget, method), group in table.groupby(["budget", "method"], sort=False):
+        by_count = group.set_index("evaluations")
+        last = by_count.loc[counts[-1]]
+        against = f"{last['more']:.0f} / {last['same']:.0f} / {last['less']:.0f}" if method != "npas" else "–"
+        rows.append([f"{method}, {budget}", *(f"{by_count.loc[count, 'accuracy']:.2f}" for count in counts), against])
+    return markdown(header, rows)
+
+
 def machine_line(facts: Mapping[str, str]) -> str:
     """Where and when a table was measured."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("onnxruntime", "openvino", "ncnn", "torch"))
@@ -181,6 +214,10 @@ def render(folder: Path) -> str:
     search, _ = read_table(folder / "search_regret.csv")
     parts += [cifar_table(cifar), machine_line(facts), latency_table(latency), public_table(published)]
     parts.append(search_table(search, EXACT))
+    parts += [
+        rank_table(read_table(folder / "rank_correlation.csv")[0]),
+        own_space_table(read_table(folder / "own_space.csv")[0]),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
