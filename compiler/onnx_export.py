@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from compiler.errors import ExportFailed, InputMismatch
-from compiler.structure import structure_of
+from compiler.structure import exact_structure
 
 TOLERANCE = 1e-4
 CHECKED_BATCHES = (1, 3)
@@ -161,7 +161,7 @@ def _sparsities(model: nn.Module) -> dict[str, str]:
     for name, module in model.named_modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             weight = module.weight.detach().float().numpy()
-            sparsity = structure_of(weight.reshape(*weight.shape[:2], 1, -1) if weight.ndim < 4 else weight)
+            sparsity = exact_structure(weight.reshape(*weight.shape[:2], 1, -1) if weight.ndim < 4 else weight)
             if sparsity.rate > 1:
                 described = {"scheme": str(sparsity.scheme), "rate": sparsity.rate}
                 found[f"npas.sparsity.{name}"] = json.dumps(described)

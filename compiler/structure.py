@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from compiler.extents import extent_along
 from compiler.graph import Array
 from pruning import Scheme, Sparsity
 from pruning.schemes.pattern import LIBRARY, POSITIONS, Pattern
@@ -16,12 +18,29 @@ BLOCKS = ((32, 4), (16, 4), (32, 1), (16, 1), (8, 4), (8, 1), (4, 4))
 """Block shapes looked for, coarsest first."""
 SHARES = (32, 16, 1)
 """Numbers of filters that may share a pattern."""
+MOST_FILTERS, MOST_CHANNELS = 64, 8
+"""Extents of the largest blocks that are told apart where they are no regular grid."""
+WHOLE = 0.9
+"""Share of weights that makes kernels about whole: some of the kept ones may just happen to be zero."""
 CELLS = ((2, 4), (1, 4), (4, 8))
 """N and M of the N:M structures looked for."""
 
 
 def structure_of(weight: Array) -> Sparsity:
-    """Coarsest known structure that explains the zeros of `weight` exactly, at its effective rate.
+    """The structure by which a kernel of `weight` skips zeros: the exact one, or the blocks that come closest to it.
+
+    Blocks of which single filters or channels were removed are no regular grid any more, but what is computed of them
+    is about what is computed of a grid of blocks of their size, with as many weights.
+
+    Args:
+        weight: [O, I, kh, kw].
+    """
+    exact = exact_structure(weight)
+    return _closest_blocks(weight != 0) if exact.scheme.name == "unstructured" else exact
+
+
+def exact_structure(weight: Array) -> Sparsity:
+    """Coarsest known structure that explains the zeros of `weight` exactly, at its effective rate; or unstructured.
 
     Args:
         weight: [O, I, kh, kw].
@@ -35,15 +54,32 @@ def structure_of(weight: Array) -> Sparsity:
         live = mask.any(axis=axes)
         if int(live.sum()) * (mask.size // len(live)) == kept:
             return Sparsity(name, len(live) / int(live.sum()))
-    positions = mask.shape[2]
-    kernels = mask.any(2, keepdims=True)
     if (patterned := _patterned(mask)) is not None:
         return patterned
-    if positions > 1 and int(kernels.sum()) * positions == kept:
-        found = _blocks_of(kernels, "block_kernel")
-    else:
-        found = _blocks_of(mask, "block_punched")
-    return found or _in_cells(mask) or Sparsity("unstructured", mask.size / kept)
+    return _blocks_of(*_in_kernels(mask), BLOCKS) or _in_cells(mask) or Sparsity("unstructured", mask.size / kept)
+
+
+def _closest_blocks(mask: npt.NDArray[np.bool_]) -> Sparsity:
+    """Blocks whose height and width explain best what is kept of runs of filters and channels."""
+    cells, scheme = _in_kernels(mask.reshape(*mask.shape[:2], -1), WHOLE)
+    block = extent_along(cells, 0, MOST_FILTERS), extent_along(cells, 1, MOST_CHANNELS)
+    rate = cells.size / int(cells.sum())
+    if block == (1, 1) and scheme == "block_punched":
+        return Sparsity("unstructured", rate)
+    return _blocks_of(cells, scheme, (block,)) or Sparsity(f"{scheme}({block[0]}x{block[1]})", rate)
+
+
+def _in_kernels(mask: npt.NDArray[np.bool_], whole: float = 1.0) -> tuple[npt.NDArray[np.bool_], str]:
+    """`mask` [O, I, positions], or [O, I, 1] if it keeps kernels as a whole, and the scheme of blocks of these.
+
+    Args:
+        whole: share of the weights of kept kernels that are kept at least.
+    """
+    kernels = np.any(mask, axis=2, keepdims=True)
+    positions = mask.shape[2]
+    if positions > 1 and int(mask.sum()) >= whole * int(kernels.sum()) * positions:
+        return kernels, "block_kernel"
+    return mask, "block_punched"
 
 
 def _patterned(mask: npt.NDArray[np.bool_]) -> Sparsity | None:
@@ -73,24 +109,29 @@ def _in_cells(mask: npt.NDArray[np.bool_]) -> Sparsity | None:
     if bool((counts == counts[0, 0]).all()):
         return Sparsity("pcnn", positions / int(counts[0, 0]))
     for kept, cell in (sizes for sizes in CELLS if sizes[1] <= channels):
-        runs = np.add.reduceat(mask.astype(int), range(0, channels, cell), 1)
         lengths = np.array([min(cell, channels - first) for first in range(0, channels, cell)])
-        if bool((runs == -(-kept * lengths // cell)[:, None]).all()):
+        wanted = -(-kept * lengths // cell)[:, None]
+        runs = (np.add.reduceat(part, range(0, channels, cell), 1, np.int16) for part in (mask[:1], mask))
+        if all(bool((found == wanted).all()) for found in runs):
             return Sparsity(f"nm({kept}:{cell})", mask.size / int(mask.sum()))
     return None
 
 
-def _blocks_of(mask: npt.NDArray[np.bool_], scheme: str) -> Sparsity | None:
-    """The coarsest block shape on which `mask` [O, I, positions] is constant, None if there is none."""
+def _blocks_of(mask: npt.NDArray[np.bool_], scheme: str, blocks: Sequence[tuple[int, int]]) -> Sparsity | None:
+    """The first of the block shapes on which `mask` [O, I, positions] is constant, None if there is none."""
     filters, channels = mask.shape[:2]
-    for rows, cols in BLOCKS:
-        if rows > filters or cols > channels:
+    down, across = _steps(mask), _steps(mask.swapaxes(0, 1))
+    for rows, cols in blocks:
+        if rows >= 2 * filters or cols > channels or (down % rows).any() or (across % cols).any():
             continue
-        groups = np.add.reduceat(np.add.reduceat(mask, range(0, filters, rows), 0), range(0, channels, cols), 1) > 0
-        filled = np.repeat(np.repeat(groups, rows, 0), cols, 1)[:filters, :channels]
-        if int(filled.sum()) == int(mask.sum()):
-            return Sparsity(f"{scheme}({rows}x{cols})", groups.size / int(groups.sum()))
+        groups = mask[::rows, ::cols]
+        return Sparsity(f"{scheme}({rows}x{cols})", groups.size / int(groups.sum()))
     return None
+
+
+def _steps(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Where `mask` is not what it was one before, along its first axis."""
+    return 1 + np.flatnonzero((mask[1:] != mask[:-1]).any(axis=(1, 2)))
 
 
 @lru_cache(maxsize=4096)

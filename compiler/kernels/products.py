@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from compiler.extents import groups_met, share_kept
 from compiler.graph import Array
 from compiler.kernels.base import split
 from compiler.spec import KernelSpec
@@ -42,18 +41,10 @@ def kept_share(spec: KernelSpec, filters: int, channels: int, positions: int = 1
     if spec.sparsity.rate == 1:
         return 1.0
     rows, cols, depth = group_shape(spec.sparsity.scheme, spec.weight_shape)
-    across = max(1.0, channels / cols) * max(1.0, positions / depth)
-    dropped = 1.0 - 1.0 / spec.sparsity.rate
-    met = _groups_met(spec.out_channels, filters, rows)
-    return 1.0 - math.fsum(dropped ** (down * across) for down in met) / len(met)
-
-
-@lru_cache(maxsize=4096)
-def _groups_met(total: int, filters: int, rows: int) -> tuple[int, ...]:
-    """How many groups of `rows` filters each block of `filters` meets."""
-    return tuple(
-        (min(first + filters, total) - 1) // rows - first // rows + 1 for first in range(0, max(total, 1), filters)
-    )
+    down, across = groups_met(spec.out_channels, filters, rows), groups_met(spec.weight_shape[1], channels, cols)
+    deep = max(1.0, positions / depth)
+    met = tuple((d * a * deep, count * times) for d, count in down for a, times in across)
+    return share_kept(1.0 / spec.sparsity.rate, met)
 
 
 def vector_counts(spec: KernelSpec, target: Target) -> Iterator[tuple[int, int]]:
