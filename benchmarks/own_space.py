@@ -74,6 +74,7 @@ def main() -> None:
     made.add_argument("--budgets", nargs="+", default=["50%"], help="as in `npas search budget=...`, one at a time")
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--pictures", type=int, help="of the validation split that judge a candidate; default: the run's")
+    made.add_argument("--steps", type=int, help="of training before a candidate is judged; default: the run's")
     arguments = made.parse_args()
     told = common(arguments)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -98,8 +99,8 @@ def main() -> None:
     ]
     for seed, budget, method in track(runs, "searches"):
         settings = {**plain["search"], "sampler": method, "trials": max(CHECKPOINTS), "options": None}
-        if arguments.pictures is not None:
-            settings["pictures"] = arguments.pictures
+        told_otherwise = {"pictures": arguments.pictures, "steps": arguments.steps}
+        settings |= {name: value for name, value in told_otherwise.items() if value is not None}
         job = {**plain, "search": settings, "budget": budget, "seed": seed}
         best = searched(job, supernet, remember, folder / f"{method}-{budget}-{seed}.db")
         facts = {"budget": budget, "method": method, "seed": seed}
@@ -112,6 +113,7 @@ def main() -> None:
         "data": config.data.name,
         "space": config.space.name,
         "supernet_epochs": str(config.training.supernet.epochs),
+        "steps": str(settings["steps"]),
     }
     write_table(told.folder / "own_space.csv", result, {**machine_facts(), **space})
 

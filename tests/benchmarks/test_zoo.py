@@ -1,5 +1,7 @@
 """The networks are those of the papers, compile, and compute what torch computes."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -62,9 +64,10 @@ def test_a_seed_gives_the_same_network_and_leaves_torchs_generator_alone():
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet50", "cifar_resnet20"])
 def test_compiled_networks_match_torch(name):
+    """In double precision, lest torch's own rounding counts: in ResNet-50 it is a third of what is allowed."""
     model, image = make_network(name, size=SMALL[name])
     with torch.no_grad():
-        expected = model(image).numpy()
+        expected = copy.deepcopy(model).double()(image.double()).numpy()
     assert relative_error(compile_model(model, image)(image).numpy(), expected) <= 1e-4
 
 

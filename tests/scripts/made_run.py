@@ -16,7 +16,7 @@ CONFIG = {
     "data": {"name": "digits"},
     "space": {"name": "tiny"},
     "budget": "50%",
-    "search": {"sampler": "npas"},
+    "search": {"sampler": "npas", "steps": 20},
     "seed": 0,
 }
 KERNELS = (
@@ -157,6 +157,6 @@ def write_search(run_dir, evaluations=12, gain=1.0):
 def write_baseline(run_dir, evaluations, gain, **changes):
     """What another run leaves of its search by the sampler `random`."""
     run_dir.mkdir()
-    config = {**CONFIG, "search": {"sampler": "random"}, "seed": 7, "run_dir": str(run_dir), **changes}
+    config = {**CONFIG, "search": {"sampler": "random", "steps": 20}, "seed": 7, "run_dir": str(run_dir), **changes}
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(config))
     write_search(run_dir, evaluations, gain)
