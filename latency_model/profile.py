@@ -73,11 +73,11 @@ def profile(
     """Time each kernel in two small networks among different neighbours of about its size, in random order.
 
     A kernel timed in a hot loop by itself looks up to 29 % faster than it is inside a network, and a small one among
-    large ones up to twice as slow as among its like. Each network also holds
-    the control kernel. Of the runs of a network the quarter with the fastest control kernel counts, and a kernel whose
-    network ran while the control kernel was more than 5 % slower than at its best is timed again later, in up to five
-    networks. Rows are appended to `store` after each network, and what it already holds for this environment is not
-    timed again, so a profile that was stopped goes on where it was.
+    large ones up to twice as slow as among its like. Each network also holds the control kernel. Of the runs of a
+    network the quarter with the fastest control kernel counts, and a kernel whose network ran while the control kernel
+    was more than 5 % slower than at its best is timed again later, in up to five networks. Rows are appended to `store`
+    after each network, and what it already holds for this environment is not timed again, so a profile that was stopped
+    goes on where it was.
 
     Args:
         specs: the kernels; repetitions count once.
