@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import yaml
 from benchmarks.command_line import common, parser
 from benchmarks.machine import machine_facts
 from benchmarks.tables import write_table
+from latency_model import NetworkPrediction
 from search import Search
 from search.cluster import Cluster, Evaluator, LocalCluster, Workers
 from search.cluster.actors import RayWorkers
@@ -38,20 +38,9 @@ PARALLEL = 8
 SLEEP_S = 1.0
 
 
-@dataclass(frozen=True)
-class Made:
-    """A made-up latency without an interval, in milliseconds."""
-
-    mean_ms: float
-
-    @property
-    def upper_ms(self) -> float:
-        return self.mean_ms
-
-
-def latency(candidate: Candidate) -> Made:
-    """A tenth of a millisecond, and a share of one for each site."""
-    return Made(0.1 + sum(1 / choice.sparsity.rate for choice in candidate.choices))
+def latency(candidate: Candidate) -> NetworkPrediction:
+    """Without an interval: a tenth of a millisecond, and a share of one for each site."""
+    return NetworkPrediction(*3 * [0.1 + sum(1 / choice.sparsity.rate for choice in candidate.choices)])
 
 
 def instant(candidate: Candidate) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from latency_model import NetworkPrediction
 from supernet import Candidate, SearchSpace, make_space
 
 Function = Callable[[Candidate], float]
@@ -57,6 +58,16 @@ def latency() -> Function:
         return 0.1 + sum(cost[choice.operator] / choice.sparsity.rate for choice in candidate.choices)
 
     return ms
+
+
+@pytest.fixture(scope="session")
+def predicted(latency: Function) -> Callable[[Candidate], NetworkPrediction]:
+    """`latency` as a prediction without an interval."""
+
+    def predict(candidate: Candidate) -> NetworkPrediction:
+        return NetworkPrediction(*3 * [latency(candidate)])
+
+    return predict
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
+from latency_model import NetworkPrediction
 from search import Evaluation, Search, SearchResult, make_sampler
 from search.errors import StorageUnreachable, StudyBusy, StudyMismatch
 from search.storage import PatientStorage, masked
@@ -31,19 +31,9 @@ from search.study import open_study, retry_interrupted
 from supernet import Candidate, SearchSpace
 
 Function = Callable[[Candidate], float]
+Predicted = Callable[[Candidate], NetworkPrediction]
 Make = Callable[..., Search]
 PASSWORD = "very-secret"
-
-
-@dataclass(frozen=True)
-class Exact:
-    """A prediction without an interval."""
-
-    mean_ms: float
-
-    @property
-    def upper_ms(self) -> float:
-        return self.mean_ms
 
 
 class Postgres:
@@ -96,10 +86,10 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def make(toy: SearchSpace, latency: Function, accuracy: Function) -> Make:
+def make(toy: SearchSpace, predicted: Predicted, accuracy: Function) -> Make:
     def search(storage: str | Path, **settings: Any) -> Search:
         told: dict[str, Any] = {"sampler": "local_search", "trials": 20, **settings}
-        return Search(toy, accuracy, lambda candidate: Exact(latency(candidate)), 1.5, storage, **told)
+        return Search(toy, accuracy, predicted, 1.5, storage, **told)
 
     return search
 

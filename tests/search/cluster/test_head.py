@@ -10,30 +10,20 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import ray
 
+from latency_model import NetworkPrediction
 from search import Evaluation, Search
 from search.cluster.ray import RayCluster
 from search.errors import HeadLost
 from supernet import Candidate, SearchSpace
 
 Function = Callable[[Candidate], float]
+Predicted = Callable[[Candidate], NetworkPrediction]
 TRIALS = 10
-
-
-@dataclass(frozen=True)
-class Exact:
-    """A prediction without an interval."""
-
-    mean_ms: float
-
-    @property
-    def upper_ms(self) -> float:
-        return self.mean_ms
 
 
 HEAD = """
@@ -83,7 +73,7 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture
 def make(
-    machine: Machine, toy: SearchSpace, latency: Function, accuracy: Function, tmp_path: Path
+    machine: Machine, toy: SearchSpace, predicted: Predicted, accuracy: Function, tmp_path: Path
 ) -> Callable[[float], Search]:
     """A search whose evaluations leave a file each when they begin."""
     called = tmp_path / "called"
@@ -98,7 +88,7 @@ def make(
         return Search(
             toy,
             evaluator,
-            lambda candidate: Exact(latency(candidate)),
+            predicted,
             1.5,
             tmp_path / "study.db",
             sampler="random",

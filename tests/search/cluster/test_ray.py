@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from compiler import KernelSpec
-from latency_model import load_device
+from latency_model import NetworkPrediction, load_device
 from search import Evaluation, Search
 from search.cluster.holder import Holder
 from search.cluster.ray import RayCluster
@@ -30,18 +30,8 @@ from search.errors import (
 from supernet import Candidate, SearchSpace
 
 Function = Callable[[Candidate], float]
+Predicted = Callable[[Candidate], NetworkPrediction]
 Connect = Callable[..., RayCluster]
-
-
-@dataclass(frozen=True)
-class Exact:
-    """A prediction without an interval."""
-
-    mean_ms: float
-
-    @property
-    def upper_ms(self) -> float:
-        return self.mean_ms
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +56,12 @@ Make = Callable[..., Search]
 
 
 @pytest.fixture
-def make(toy: SearchSpace, latency: Function, accuracy: Function, tmp_path: Path, connect: Connect) -> Make:
+def make(toy: SearchSpace, predicted: Predicted, accuracy: Function, tmp_path: Path, connect: Connect) -> Make:
     def search(evaluator: Function = accuracy, trials: int = 12, **settings: Any) -> Search:
         return Search(
             toy,
             evaluator,
-            lambda candidate: Exact(latency(candidate)),
+            predicted,
             1.5,
             tmp_path / "study.db",
             sampler="random",
