@@ -55,7 +55,8 @@ def run_cell(path: Path, cell: Cell) -> dict[str, object]:
 
     `regret_N` is that of validation accuracy after N evaluations; `test_regret_N` compares the test accuracy of the
     cell picked by validation with that of the cell one would pick knowing everything. Only cells that meet the budget
-    by the table are picked; `over_N` is how many of the N do not.
+    by the table are picked; `over_N` is how many of the N do not. Where all N miss it, which happens under predicted
+    latencies, the worst cell under the budget is the pick.
     """
     torch.set_num_threads(1)
     table = _table(path)
@@ -76,11 +77,12 @@ def run_cell(path: Path, cell: Cell) -> dict[str, object]:
         code = sampler.propose(History(tuple(observations)), np.random.default_rng([cell.seed, done]))
         assert code is not None
         observations.append(Observation(code, float(table.validation[code])))
-    best = np.unravel_index(np.nanargmax(np.where(latency_ms <= budget_ms, table.validation, np.nan)), latency_ms.shape)
+    allowed = np.where(latency_ms <= budget_ms, table.validation, np.nan)
+    best, worst = (np.unravel_index(extreme(allowed), allowed.shape) for extreme in (np.nanargmax, np.nanargmin))
     row: dict[str, object] = {**asdict(cell), "budget_ms": budget_ms}
     for count in CHECKPOINTS:
         within = [o for o in observations[:count] if latency_ms[o.code] <= budget_ms]
-        pick = max(within, key=lambda observation: observation.reward).code
+        pick = max(within, key=lambda observation: observation.reward).code if within else worst
         row[f"regret_{count}"] = float(table.validation[best] - table.validation[pick])
         row[f"test_regret_{count}"] = float(table.test[best] - table.test[pick])
         row[f"over_{count}"] = count - len(within)
@@ -88,13 +90,16 @@ def run_cell(path: Path, cell: Cell) -> dict[str, object]:
 
 
 def predicted_ms(latency_ms: Floats, seed: int) -> Floats:
-    """Latency of all cells, predicted from the sum of what `SAMPLES` of them take: arrays [5, 5, 5, 5, 5, 5]."""
+    """Latency of all cells, predicted from the sum of what `SAMPLES` of them take: arrays [5, 5, 5, 5, 5, 5].
+
+    A cell that is predicted to take nothing, being empty, takes a nanosecond.
+    """
     codes = np.array(list(np.ndindex(latency_ms.shape)))
     modes = [mode for counts, groups in cell_views(codes) for mode in network_modes(counts, groups, [])]
     flat = latency_ms.ravel()
     cases = np.random.default_rng(seed).choice(np.flatnonzero(~np.isnan(flat)), SAMPLES, replace=False)
     choice = choose(modes, cases, flat[cases], seed=seed)
-    return np.asarray(choice.predict(np.arange(len(codes)))).reshape(latency_ms.shape)
+    return np.maximum(choice.predict(np.arange(len(codes))), 1e-6).reshape(latency_ms.shape)
 
 
 @lru_cache(maxsize=1)
@@ -153,9 +158,13 @@ def main() -> None:
     facts = machine_facts()
     with ProcessPoolExecutor(arguments.jobs) as workers:
         runs = [workers.submit(run_cell, arguments.table, cell) for cell in left]
-        for run in track(as_completed(runs), "runs", total=len(runs)):
-            rows.append(run.result())
-            write_table(path, pd.DataFrame(rows).sort_values(names), facts)
+        try:
+            for run in track(as_completed(runs), "runs", total=len(runs)):
+                rows.append(run.result())
+                write_table(path, pd.DataFrame(rows).sort_values(names), facts)
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
     table = pd.DataFrame(rows)
     write_table(told.folder / "search_regret.csv", regrets(table), facts)
     for count in (100, 150):

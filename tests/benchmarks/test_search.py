@@ -81,6 +81,25 @@ def test_predicted_latencies_of_sums_are_close_and_a_filter_by_them_lets_some_ov
     assert 0 <= int(str(row["over_150"])) < 30
 
 
+def test_where_the_filter_admits_nothing_under_the_budget_the_worst_cell_there_is_the_pick(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Table.read(table)
+    fast = read.latency_ms[DEVICES[4]] <= np.quantile(read.latency_ms[DEVICES[4]], 0.1)
+    monkeypatch.setattr("benchmarks.search.predicted_ms", lambda latency_ms, seed: np.where(fast, 1e9, 1e-3))
+    row = run_cell(table, Cell(DEVICES[4], 0.1, "predicted", "random", 0))
+    allowed = read.validation[fast]
+    assert row["over_150"] == 150
+    assert row["regret_150"] == row["regret_25"] == pytest.approx(allowed.max() - allowed.min())
+
+
+def test_what_is_predicted_to_take_nothing_is_admitted(table: Path) -> None:
+    codes = np.array(list(np.ndindex(Table.read(table).validation.shape)))
+    told_ms = predicted_ms((codes == 3).sum(1).reshape((len(OPERATIONS),) * len(NODES)) + 1e-9, seed=0)
+    assert (told_ms > 0).all()
+    assert told_ms.min() < 1e-3
+
+
 def test_regrets_are_means_over_the_seeds_with_their_standard_errors() -> None:
     listed = list(cells(METHODS[:2], FILTERS[:1], seeds=4))
     values = {"regret": 1.0, "test_regret": 2.0}
