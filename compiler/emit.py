@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -90,12 +92,11 @@ def driver(plan: Plan) -> str:
     declared = "".join(f"{signature(code.name)};\n" for code in kernel_codes(plan))
     guarded = sanitizer.enabled() and not plan.target.is_foreign and plan.threads == 1
     tables, calls = guards.DECLARATIONS if guarded else "", ""
-    begun: set[str] = set()
+    clearing = _clearing(plan)
     for index, (step, at) in enumerate(zip(plan.steps, offsets[:-1], strict=True)):
         tables += f"static const int32_t d{index}[] = {{{', '.join(map(str, step.dims))}}};\n"
         calls += guards.open_only(plan, index, offsets) if guarded else ""
-        calls += _call(plan, step, index, at, first=step.writes not in begun)
-        begun.add(step.writes)
+        calls += _call(plan, step, index, at, [plan.steps[writer] for writer in clearing.get(index, ())])
     calls += guards.open_all(plan, offsets) if guarded else ""
     calls = f"  if (stamps) stamps[0] = npas_now();\n{calls}"
     if plan.threads > 1:
@@ -133,10 +134,42 @@ def _meets(plan: Plan, index: int) -> bool:
     return any(step.spec.threads > 1 for step in plan.steps[index : index + 2])
 
 
-def _call(plan: Plan, step: Step, index: int, constants_at: int, *, first: bool) -> str:
+def _clearing(plan: Plan) -> dict[int, list[int]]:
+    """Before which steps halos are made zero: those of the tensors that the given steps are the first to write.
+
+    A halo is there for who reads it, so that it is cleared before the first step that reads the tensor, or a tensor
+    that it shares memory with: that step's time then follows from its spec. Where several threads work, the writer
+    clears it, since threads must meet between clearing and reading.
+    """
+    begun: set[str] = set()
+    due: dict[str, int] = {}
+    clearing: dict[int, list[int]] = {}
+    for index, step in enumerate(plan.steps):
+        read = [_extent(plan, name) for name in step.reads if name in plan.offsets]
+        for name in [name for name in due if any(_overlap(_extent(plan, name), extent) for extent in read)]:
+            clearing.setdefault(index, []).append(due.pop(name))
+        if step.writes in plan.buffers and plan.buffers[step.writes].halo != (0, 0) and step.writes not in begun:
+            if plan.threads > 1:
+                clearing[index] = [index]
+            else:
+                due[step.writes] = index
+        begun.add(step.writes)
+    return clearing
+
+
+def _extent(plan: Plan, tensor: str) -> tuple[int, int]:
+    """First byte of a tensor in the arena, and the one behind it."""
+    return plan.offsets[tensor], plan.offsets[tensor] + 4 * plan.buffers[tensor].size
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _call(plan: Plan, step: Step, index: int, constants_at: int, clear_for: Sequence[Step]) -> str:
     """The statements of one step: those who share it run the kernel, each its part.
 
-    The first step that writes a tensor is preceded by what makes the tensor's halo zero.
+    Before it, the halos of what the steps `clear_for` have written, or will write, are made zero.
     """
 
     def address(name: str) -> str:
@@ -144,10 +177,10 @@ def _call(plan: Plan, step: Step, index: int, constants_at: int, *, first: bool)
 
     threads = step.spec.threads
     part, parts = ("me", f"(all < {threads} ? all : {threads})") if threads > 1 else ("0", "1")
-    lines = []
-    buffer = plan.buffers.get(step.writes)
-    if buffer is not None and buffer.halo != (0, 0) and first:
-        lines.append(_clear_halo(buffer, step, address(step.writes), f"{part}, {parts}"))
+    lines = [
+        _clear_halo(plan.buffers[writer.writes], writer, address(writer.writes), f"{part}, {parts}")
+        for writer in clear_for
+    ]
     residual = address(step.reads[1]) if len(step.reads) > 1 else "0"
     scratch = "0"
     if step.scratch:
@@ -167,7 +200,7 @@ def _call(plan: Plan, step: Step, index: int, constants_at: int, *, first: bool)
 def _clear_halo(buffer: Buffer, step: Step, address: str, part: str) -> str:
     """The call that makes the halo of a step's output zero, but for what the step itself clears.
 
-    Threads share it as they share the step, so that each clears what lies beside what it writes.
+    Threads that share the step share it likewise, so that each clears what lies beside what it writes.
     """
     part = f"{int(step.schedule.blocks_shared or step.schedule.blocks_outside)}, {part}"
     top, side = buffer.halo[0], buffer.halo[1] * buffer.lanes
