@@ -116,10 +116,10 @@ def tune_kernels(build: Callable[[Choose], CompiledModel], records: Records) -> 
 
 @cache
 def generator_version() -> str:
-    """Checksum of the code generators: another generator may have another fastest schedule."""
+    """Checksum of the code generators, of kernels and of what runs them: others may have another fastest schedule."""
     folder = Path(kernels.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
+    for path in [*sorted(folder.glob("*.py")), folder.parent / "emit.py"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
