@@ -29,3 +29,7 @@ class PretrainedUnusable(BenchmarkError):
 
 class AnotherRun(BenchmarkError):
     """A trained network on disk is of other settings than those of this run."""
+
+
+class NoSupernet(BenchmarkError):
+    """A run has no trained supernet: it is not finished, or its space is a network of the user's own."""
