@@ -1,4 +1,4 @@
-"""What the kernels have to reach, held against the tables: python -m benchmarks.bars [--results FOLDER]"""
+"""What npas has to reach, held against the tables: python -m benchmarks.bars [--results FOLDER]"""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ WINOGRAD_LAYERS = ("3x3 64@56", "3x3 128@28", "3x3 256@14")
 SPARSE_FAMILIES = ("3x3", "1x1")
 SPARSE_RATES = (2.0, 3.0, 5.0, 7.0, 10.0)
 PATTERN_RATES = (3.0, 5.0, 7.0, 10.0)
+POINTS_BEHIND = {"largest": 1.0, "smallest": 2.0}
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,15 @@ def cifar_bars(table: pd.DataFrame) -> list[Bar]:
     return bars
 
 
+def supernet_bars(table: pd.DataFrame) -> list[Bar]:
+    """Networks inside the supernet against the same ones trained alone, on pictures that nobody has seen."""
+    behind = table.set_index("candidate")["test_behind"].to_dict()
+    return [
+        Bar(f"{name} network in the supernet", "points behind alone", most, behind.get(name, math.nan), at_most=True)
+        for name, most in POINTS_BEHIND.items()
+    ]
+
+
 def _runs(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The rows of a run, one a seed."""
     return table[table["run"].str.rpartition("-seed")[0] == name]
@@ -205,6 +215,7 @@ def all_bars(folder: Path) -> list[Bar]:
         "reach": reach_bars,
         "threads": thread_bars,
         "cifar": cifar_bars,
+        "supernet": supernet_bars,
     }
     for name, of in parts.items():
         path = folder / f"{name}.csv"

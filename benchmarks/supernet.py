@@ -39,9 +39,6 @@ from supernet import Candidate, EvaluationRecipe, Network, OwnModel, SuperNet, S
 from supernet.extraction import Shared
 from training import Dataset, fit
 
-BARS = {"largest": 1.0, "smallest": 2.0}
-"""How many points a network may be better alone."""
-
 
 class Alone:
     """A network of its own, to be judged as if it were a member of a supernet."""
@@ -169,8 +166,6 @@ def main() -> None:
     torch.set_num_threads(config.threads)
     table = compare(config, arguments.run_dir)
     print(table.round(2).to_string(index=False))
-    for row in table.to_dict("records"):
-        print(f"{row['candidate']}: {row['test_behind']:.2f} points behind, the bar is {BARS[row['candidate']]:g}")
     facts = {"data": config.data.name, "space": config.space.name, "seed": str(config.seed)}
     write_table(told.folder / "supernet.csv", table, {**machine_facts(), **facts})
 

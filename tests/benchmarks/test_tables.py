@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from benchmarks.bars import Bar, cifar_bars, kernel_bars, network_bars, reach_bars, thread_bars
+from benchmarks.bars import Bar, cifar_bars, kernel_bars, network_bars, reach_bars, supernet_bars, thread_bars
 from benchmarks.errors import ResultsMissing
 from benchmarks.kernels import with_ratios
 from benchmarks.layers import LAYERS
@@ -130,6 +130,12 @@ def test_bars_of_trained_networks(cifar):
     assert bars["resnet56, 2.5x ONNX Runtime", "points lost"].verdict == "not measured"  # not fast enough
     assert bars["c-seed0", "points behind ours"].measured == pytest.approx(0.1)
     assert bars["d-seed0", "points behind ours"].verdict == "not measured"  # not equally fast
+
+
+def test_bars_of_networks_inside_the_supernet():
+    table = pd.DataFrame({"candidate": ["smallest", "largest"], "test_behind": [1.9, 1.1]})
+    assert [bar.verdict for bar in supernet_bars(table)] == ["missed", "met"]
+    assert [bar.verdict for bar in supernet_bars(table[:1])] == ["not measured", "met"]
 
 
 def test_readme_table_of_trained_networks(cifar):
