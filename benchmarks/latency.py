@@ -1,9 +1,9 @@
 """The latency model against measurements of our own and of others: python -m benchmarks.latency PART
 
-Parts: `kernels` times kernels of the default space and of networks at large; `candidates` and `families` time whole
-networks, and `compile` fills the cache of compiled kernels before, so that the machine is needed alone for less time;
-`judge` fits the predictor and holds it against all of these; `tables` needs the files of published latencies. What is
-timed is kept in a folder of its own, and kernels that were timed are not timed again.
+Parts: `kernels` times kernels of two spaces, the main job's and that for CIFAR-10, and of networks at large;
+`candidates` and `families` time whole networks, and `compile` fills the cache of compiled kernels before, so that the
+machine is needed alone for less time; `judge` fits the predictor and holds it against all of these; `tables` needs the
+files of published latencies. What is timed is kept in a folder of its own, and no kernel is timed twice.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from benchmarks.zoo import make_network
 from compiler import SELF_CONTAINED, CompiledModel, KernelSpec, compile_model
 from latency_model import Device, KernelStore, LatencyPredictor, ProfileProgress, load_device, profile
 from latency_model.inventory import common_kernels
+from latency_model.store import SPEC_COLUMNS
 from scripts.profile import compile_untrained, with_conversions, with_relatives
 from search import kernel_specs
 from supernet import SearchSpace, SuperNet, make_space
 
 WORK = Path("runs/benchmarks/latency")
-SPACE = Path(__file__).parents[1] / "conf" / "space" / "tiny.yaml"
-POOL, AT_LARGE, CANDIDATES, FITTED, NARROWER = 2000, 700, 50, 12, 3
+SPACES = {name: Path(__file__).parents[1] / "conf" / "space" / f"{name}.yaml" for name in ("tiny", "mobile_cifar")}
+POOL, AT_LARGE, CANDIDATES, FITTED, NARROWER = 2000, 2000, 50, 12, 3
 ROUNDS, SECONDS = 5, 0.15
 FAMILIES = ("mobilenet_v2", "cifar_resnet56", "resnet50")
 PRUNINGS = (("block_punched", 2.0), ("block_punched", 5.0), ("block_punched", 10.0), ("block_kernel", 5.0))
@@ -52,37 +53,40 @@ class Case:
     specs: Sequence[KernelSpec]
 
 
-def default_space(left: float = 1.0, align: int = 1) -> SearchSpace:
-    """The default space for CIFAR-10, with this share of its channels, rounded up to multiples of `align`."""
-    config = OmegaConf.to_container(OmegaConf.load(SPACE))
+def cifar_space(name: str, left: float = 1.0, align: int = 1) -> SearchSpace:
+    """A space for CIFAR-10's pictures, with this share of its channels, rounded up to multiples of `align`."""
+    config = OmegaConf.to_container(OmegaConf.load(SPACES[name]))
     assert isinstance(config, dict)
     for part in (config["stem"], config["head"], *config["stages"]):
         part["channels"] = align * -(-round(left * part["channels"]) // align)
     return make_space({str(key): value for key, value in config.items()}, (3, 32, 32), 10)
 
 
-def space_kernels(device: Device) -> list[KernelSpec]:
-    """Kernels that the default space's candidates are made of."""
-    space, rng = default_space(), np.random.default_rng(0)
+def space_kernels(name: str, device: Device) -> list[KernelSpec]:
+    """Kernels that the space's candidates are made of."""
+    space, rng = cifar_space(name), np.random.default_rng(0)
     candidates = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(POOL))]
     occurring = (spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target))
     return with_relatives(with_conversions(occurring))
 
 
 def candidates(device: Device) -> Iterator[Case]:
-    """Random candidates of the default space, and some of spaces with a tenth fewer channels, unrounded and rounded."""
-    spaces = {
-        "fitted": (default_space(), FITTED, 2),
-        "candidate": (default_space(), CANDIDATES, 1),
-        "unrounded": (default_space(LEFT), NARROWER, 5),
-        "rounded": (default_space(LEFT, align=8), NARROWER, 5),
-    }
-    for name, (space, count, seed) in spaces.items():
+    """Random candidates of the spaces, and some of spaces with a tenth fewer channels, unrounded and rounded.
+
+    With `narrows`, as in mobile_cifar, all widths are multiples of 8; only the main job's space is narrowed otherwise.
+    """
+    draws = [(f"{name} {kind}", cifar_space(name), count, seed) for name in SPACES for kind, count, seed in _DRAWS]
+    draws.append(("tiny unrounded", cifar_space("tiny", LEFT), NARROWER, 5))
+    draws.append(("tiny rounded", cifar_space("tiny", LEFT, align=8), NARROWER, 5))
+    for name, space, count, seed in draws:
         rng, supernet = np.random.default_rng(seed), SuperNet(space)
         for index in range(count):
             chosen = space.sample(rng)
             compiled = compile_untrained(supernet, chosen, device, (3, 32, 32))
             yield Case(f"{name} {index}", compiled, kernel_specs(space, chosen, device.target))
+
+
+_DRAWS = (("fitted", FITTED, 2), ("candidate", CANDIDATES, 1))
 
 
 def families(device: Device) -> Iterator[Case]:
@@ -116,25 +120,33 @@ def time_networks(cases: Sequence[Case], device: Device) -> list[dict[str, Any]]
 
 def judge(device: Device) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Accuracy by kind of kernel and of network, and a row a network; other families only if they were timed."""
-    space = _table("space", device)
-    large = pd.concat([space, _table("large", device)]).drop_duplicates(space.columns[:23].tolist())
-    near, far = (LatencyPredictor.fit(table, device) for table in (space, large))
-    timed, others = _networks("candidates"), _networks("families") if _path("families").is_file() else []
-    fitted = [row for row in timed if row["name"].startswith("fitted")]
-    near.fit_networks([_specs(row) for row in fitted], [row["measured_ms"] for row in fitted])
-    rows = [_row(near, row) for row in timed if row not in fitted]
-    networks = pd.DataFrame([*rows, *(_row(far, row) for row in others)])
-    kinds = {
-        "kernels of the default space": near.accuracy(space),
-        "kernels at large": far.accuracy(large),
-    }
-    accuracy = [table.iloc[:1].assign(set=name) for name, table in kinds.items()]
-    kinds_of_networks = {"whole candidates": "candidate", "unrounded widths": "unrounded", "rounded widths": "rounded"}
-    for name, kind in kinds_of_networks.items():
-        accuracy.append(_judged(near, [row for row in timed if row["name"].startswith(f"{kind} ")], name))
-    if others:
-        accuracy.append(_judged(far, others, "networks of other families"))
-    return pd.concat(accuracy).drop(columns="op").set_index("set").reset_index(), networks
+    tables = {name: _table(name, device) for name in (*SPACES, "large")}
+    timed = _networks("candidates")
+    accuracy, networks = [], []
+    for name in SPACES:
+        predictor = LatencyPredictor.fit(tables[name], device)
+        fitted = _of(timed, f"{name} fitted")
+        predictor.fit_networks([_specs(row) for row in fitted], [row["measured_ms"] for row in fitted])
+        accuracy.append(predictor.accuracy(tables[name]).iloc[:1].assign(set=f"{name}, kernels"))
+        for kind, label in _JUDGED.items():
+            if rows := _of(timed, f"{name} {kind}"):
+                accuracy.append(_judged(predictor, rows, f"{name}, {label}"))
+                networks += [_row(predictor, row) for row in rows]
+    table = pd.concat(tables.values()).drop_duplicates(list(SPEC_COLUMNS))
+    predictor = LatencyPredictor.fit(table, device)
+    accuracy.append(predictor.accuracy(table).iloc[:1].assign(set="kernels at large"))
+    if _path("families").is_file():
+        rows = _networks("families")
+        accuracy.append(_judged(predictor, rows, "networks of other families"))
+        networks += [_row(predictor, row) for row in rows]
+    return pd.concat(accuracy).drop(columns="op").set_index("set").reset_index(), pd.DataFrame(networks)
+
+
+_JUDGED = {"candidate": "whole candidates", "unrounded": "unrounded widths", "rounded": "rounded widths"}
+
+
+def _of(rows: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["name"].startswith(f"{kind} ")]
 
 
 def _judged(predictor: LatencyPredictor, rows: Sequence[dict[str, Any]], name: str) -> pd.DataFrame:
@@ -178,7 +190,7 @@ def _time_kernels(device: Device, seconds: float) -> None:
         if state.networks % 10 == 0:
             print(f"{state.kernels} of {state.of_kernels} kernels, {state.seconds:.0f} s, drift {state.drift:+.0%}")
 
-    pools = {"space": space_kernels(device), "large": common_kernels(AT_LARGE)}
+    pools = {name: space_kernels(name, device) for name in SPACES} | {"large": list(common_kernels(AT_LARGE))}
     for name, specs in pools.items():
         profile(specs, device, KernelStore(WORK / f"{name}.parquet"), limit_s=seconds, progress=show)
 
@@ -204,7 +216,7 @@ def main() -> None:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("part", choices=["kernels", "compile", "candidates", "families", "judge", "tables"])
     made.add_argument(
-        "--seconds", type=float, default=300.0, help="limit of timing for each of the two sets of kernels"
+        "--seconds", type=float, default=600.0, help="limit of timing for each of the three sets of kernels"
     )
     made.add_argument("--nasbench201", type=Path, help="CSV of op0..op5 and lat_* in milliseconds")
     made.add_argument("--fbnet", type=Path, help="CSV of b0..b21 and lat_* in milliseconds")

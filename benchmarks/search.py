@@ -156,15 +156,14 @@ def main() -> None:
         if astuple(cell) not in done
     ]
     facts = machine_facts()
-    with ProcessPoolExecutor(arguments.jobs) as workers:
+    workers = ProcessPoolExecutor(arguments.jobs)
+    try:
         runs = [workers.submit(run_cell, arguments.table, cell) for cell in left]
-        try:
-            for run in track(as_completed(runs), "runs", total=len(runs)):
-                rows.append(run.result())
-                write_table(path, pd.DataFrame(rows).sort_values(names), facts)
-        except BaseException:
-            workers.shutdown(wait=False, cancel_futures=True)
-            raise
+        for run in track(as_completed(runs), "runs", total=len(runs)):
+            rows.append(run.result())
+            write_table(path, pd.DataFrame(rows).sort_values(names), facts)
+    finally:
+        workers.shutdown(cancel_futures=True)
     table = pd.DataFrame(rows)
     write_table(told.folder / "search_regret.csv", regrets(table), facts)
     for count in (100, 150):
