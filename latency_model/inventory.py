@@ -17,6 +17,10 @@ SCHEMES = (
     *("block_punched(8x4)", "block_punched(16x1)", "block_punched(32x1)", "block_punched(16x4)"),
     *("block_kernel(16x1)", "block_kernel(32x1)"),
 )
+RAGGED = tuple(f"block_punched({rows}x1)" for rows in (3, 6, 12, 24, 48))
+"""What blocks of filters are once single filters have gone from them."""
+RAGGED_SHARE = 0.25
+"""Share of the pruned convolutions that have such blocks."""
 RATES = (2.0, 3.0, 5.0, 7.0, 10.0)
 ACTIVATIONS = ((), ("relu",), ("relu6",), ("hard_swish",), ("silu",), ("add",), ("add", "relu"))
 UNALIGNED = 0.2
@@ -74,7 +78,8 @@ def _convolution(kernel: int, stride: int) -> Draw:
         )
         if generator.random() < 0.5:
             return spec
-        scheme = str(generator.choice(SCHEMES if kernel > 1 else SCHEMES[:5]))
+        regular = SCHEMES if kernel > 1 else SCHEMES[:5]
+        scheme = str(generator.choice(RAGGED if generator.random() < RAGGED_SHARE else regular))
         return spec.with_sparsity(Sparsity(scheme, float(generator.choice(RATES))))
 
     return draw

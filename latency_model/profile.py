@@ -32,6 +32,9 @@ NETWORKS = 2
 ATTEMPTS = 5
 """Networks after which a kernel is left as it is, however disturbed the machine was."""
 NETWORK_SIZE = 25
+MOST_WEIGHTS = 8_000_000
+"""In all kernels of a network. Those of many large kernels together would come from memory in every run, while networks
+seldom hold so many that they do not stay in a cache."""
 JITTER = 0.5
 """Deviation of the logarithm of a kernel's size by which it may come among larger or smaller ones."""
 QUIET_SHARE = 0.25
@@ -154,7 +157,7 @@ def _count(kernels: int) -> int:
 
 
 def _networks(specs: Sequence[KernelSpec], generator: np.random.Generator) -> list[list[KernelSpec]]:
-    """Networks of equal size, each of kernels of about the same size in random order.
+    """Networks of as many kernels, fewer where these are large, each of about the same size in random order.
 
     Whether a kernel finds its data in a cache depends on how much the kernels around it touch; those of a network are
     mostly of one size.
@@ -162,15 +165,26 @@ def _networks(specs: Sequence[KernelSpec], generator: np.random.Generator) -> li
     if not specs:
         return []
     sizes = np.log([_floats(spec) for spec in specs]) + JITTER * generator.standard_normal(len(specs))
-    parts = np.array_split(np.argsort(sizes), _count(len(specs)))
+    weights = np.array([_weights(spec) for spec in specs])
+    alike = np.array_split(np.argsort(sizes), _count(len(specs)))
+    parts = [part for group in alike for part in np.array_split(group, _parts(weights[group]))]
     order = generator.permutation(len(parts))
     return [[specs[index] for index in generator.permutation(parts[number])] for number in order]
+
+
+def _parts(weights: Floats) -> int:
+    """In how many networks kernels with so many weights fit."""
+    return max(1, min(len(weights), math.ceil(float(weights.sum()) / MOST_WEIGHTS)))
 
 
 def _floats(spec: KernelSpec) -> float:
     """What a kernel reads and writes."""
     activations = spec.in_channels * spec.height * spec.width + spec.out_channels * math.prod(spec.out_size)
-    return activations + math.prod(spec.weight_shape) / spec.sparsity.rate
+    return activations + _weights(spec)
+
+
+def _weights(spec: KernelSpec) -> float:
+    return math.prod(spec.weight_shape) / spec.sparsity.rate
 
 
 def _time_network(
