@@ -51,7 +51,7 @@ def nasbench201(path: Path) -> PublicTable:
     """
     table = _read(path)
     codes = table[[f"op{edge}" for edge in range(len(EDGES))]].to_numpy(np.int64)
-    connected = np.array([_reaches(row) for row in codes])
+    connected = np.array([reaches(row) for row in codes])
     table, codes = table[connected], codes[connected]
     return PublicTable("NAS-Bench-201", cell_views(codes), _latencies(table))
 
@@ -125,7 +125,7 @@ def _latencies(table: pd.DataFrame) -> pd.DataFrame:
     return columns.rename(columns=lambda name: str(name).removeprefix("lat_"))
 
 
-def _reaches(codes: Ints) -> bool:
+def reaches(codes: Ints) -> bool:
     """Whether some path of edges leads from the input to the output."""
     reached = {0}
     for (source, node), code in zip(EDGES, codes, strict=True):

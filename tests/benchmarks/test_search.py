@@ -10,7 +10,18 @@ import pytest
 
 from benchmarks.nasbench201 import DEVICES, NODES, OPERATIONS, CellSpace, Table
 from benchmarks.readme import search_table
-from benchmarks.search import CHECKPOINTS, FILTERS, METHODS, Cell, cells, predicted_ms, regrets, run_cell, summary
+from benchmarks.search import (
+    CHECKPOINTS,
+    FILTERS,
+    METHODS,
+    SAMPLES,
+    Cell,
+    cells,
+    predicted_ms,
+    regrets,
+    run_cell,
+    summary,
+)
 from supernet import Candidate, Choice
 
 
@@ -72,12 +83,13 @@ def test_every_method_gets_every_device_budget_and_seed() -> None:
     assert (means == 0.5).all(axis=None)
 
 
-def test_predicted_latencies_of_sums_are_close_and_a_filter_by_them_lets_some_over_the_budget(table: Path) -> None:
+def test_the_filter_takes_upper_ends_of_predicted_latencies(table: Path) -> None:
     latency_ms = Table.read(table).latency_ms[DEVICES[0]]
     told_ms = predicted_ms(latency_ms, seed=0)
-    assert np.abs(told_ms / latency_ms - 1).max() < 0.05
-    noise = np.random.default_rng(0).uniform(0.8, 1.25, latency_ms.shape)
-    assert np.abs(predicted_ms(latency_ms * noise, seed=0) / latency_ms - 1).max() < 0.3
+    assert 0.99 < np.quantile(told_ms / latency_ms, 0.1) < np.quantile(told_ms / latency_ms, 0.9) < 1.1
+    noisy_ms = latency_ms * np.random.default_rng(0).uniform(0.8, 1.25, latency_ms.shape)
+    over = predicted_ms(noisy_ms, seed=0) / noisy_ms
+    assert 0.85 < np.mean(over > 1) < 1
     row = run_cell(table, Cell(DEVICES[0], 0.25, "predicted", "random", 0))
     assert 0 <= int(str(row["over_150"])) < 30
 
@@ -95,7 +107,7 @@ def test_where_the_filter_admits_nothing_under_the_budget_the_worst_cell_there_i
 
 
 def test_what_is_predicted_to_take_nothing_takes_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = SimpleNamespace(predict=lambda cases: np.zeros(len(cases)))
+    nothing = SimpleNamespace(predict=lambda cases: np.zeros(len(cases)), left_out=np.zeros(SAMPLES))
     monkeypatch.setattr("benchmarks.search.choose", lambda *arguments, **options: nothing)
     latency_ms = np.ones((len(OPERATIONS),) * len(NODES))
     assert (predicted_ms(latency_ms, seed=0) > 0).all()
