@@ -51,6 +51,9 @@ def load_dataset(reference: str) -> Dataset:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load the state in a safetensors file into `model`; every name and shape must fit.
 
+    Only the numbers of batches that batch norms have seen may be missing, as in files of old: they are of no use to a
+    network, unless its batch norms have no momentum, and stay as they are.
+
     Raises:
         CheckpointNotFound: if there is no such file.
         CheckpointCorrupt: if it is no safetensors file.
@@ -65,6 +68,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             path, f"{error}. Write one with safetensors.torch.save_file(model.state_dict(), path)"
         ) from error
     wanted = model.state_dict()
+    state = {name: count for name, count in wanted.items() if name.endswith("num_batches_tracked")} | state
     problems = [*_names(wanted, state), *_shapes(wanted, state)]
     if problems:
         more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""

@@ -208,6 +208,15 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path: Path) -> None:
         load_weights(nn.Linear(2, 2), tmp_path / "weights.pt")
 
 
+def test_weights_from_before_batch_norms_counted_batches_are_loaded(tmp_path: Path) -> None:
+    source, model = (nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)) for _ in range(2))
+    old = {name: value for name, value in source.state_dict().items() if not name.endswith("num_batches_tracked")}
+    save_file(old, tmp_path / "old.safetensors")
+    load_weights(model, tmp_path / "old.safetensors")
+    for name, value in old.items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
 @pytest.mark.parametrize("shape", ["7", "[]", "[1,3,0,4]", "[1.5,3]", "[[1,3],8]", "[[]]", "[int64]", "[int8,3]"])
 def test_shapes_that_are_none_are_named(net: Path, shape: str) -> None:
     with initialize_config_module("conf", version_base="1.3"):
