@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from rich.markup import escape
 from scripts.console import errors, show_error
 from scripts.errors import UnknownOption, UnknownStage, is_named
 from scripts.machine import npas_version
+from scripts.overrides import explained, quoted
 from scripts.stages import COMMANDS, STAGES
 from scripts.tools import TOOLS
 
@@ -104,14 +104,10 @@ def _hydra(name: str, overrides: Sequence[str], run: Callable[[DictConfig], None
 
     # Hydra reads the process's arguments, and would print a shortened traceback of an error of ours.
     sys.argv = ["npas", *map(quoted, overrides)]
-    task()
+    with explained(name):
+        task()
     if raised:
         raise raised[0]
-
-
-def quoted(override: str) -> str:
-    """`key=scheme(...)@rate` with the quotation marks without which Hydra looks for a function of that name."""
-    return re.sub(r"^([\w.]+)=(\w+\([^()'\"]*\)@[\d.]+)$", r"\1='\2'", override)
 
 
 def _help() -> None:

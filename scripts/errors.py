@@ -39,6 +39,13 @@ class UnknownOption(ScriptError):
         )
 
 
+class InvalidOverride(ScriptError):
+    """Something behind the command that is no value of a setting."""
+
+    def __init__(self, found: str, allowed: str, command: str) -> None:
+        super().__init__(f"{found}. Allowed: {allowed}. Next: npas {command} --help shows all settings.")
+
+
 class RecordCorrupt(ScriptError):
     """A JSON file that a stage wrote and that does not hold what it should."""
 

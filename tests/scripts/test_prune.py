@@ -349,21 +349,6 @@ def test_the_help_shows_every_setting(command, capsys):
     assert "\n  prune " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("typed", "given"),
-    [
-        ("plan=block_punched(16x1)@5", "plan='block_punched(16x1)@5'"),
-        ("plan=nm(2:4, share=16)@2", "plan='nm(2:4, share=16)@2'"),
-        ("plan='filter(8)@2'", "plan='filter(8)@2'"),
-        ("plan=filter@2", "plan=filter@2"),
-        ("seed=range(1,3)", "seed=range(1,3)"),
-        ("plan={1.0: 'filter(8)@2'}", "plan={1.0: 'filter(8)@2'}"),
-    ],
-)
-def test_sparsities_need_no_quotation_marks(typed, given):
-    assert cli.quoted(typed) == given
-
-
 def test_every_value_that_a_stage_reads_is_in_the_configuration():
     from scripts.prune.stages import stages
 
