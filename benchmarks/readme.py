@@ -172,6 +172,23 @@ def rank_table(found: pd.DataFrame) -> str:
     return markdown(header, rows)
 
 
+def supernet_table(table: pd.DataFrame) -> str:
+    """A row a network: test accuracy inside the trained supernet and after a training alone of the same length."""
+    header = ["network", "million MACs", "in the supernet, %", "alone, %", "points behind", "epochs"]
+    rows = [
+        [
+            str(row["candidate"]),
+            f"{row['mmacs']:.3g}",
+            f"{row['test_inside']:.2f}",
+            f"{row['test_alone']:.2f}",
+            f"{row['test_behind']:.2f}",
+            f"{row['epochs']:.0f}",
+        ]
+        for row in table.to_dict("records")
+    ]
+    return markdown(header, rows)
+
+
 def own_space_table(table: pd.DataFrame) -> str:
     """A row a method: best validation accuracy after so many evaluations, and how often npas found more."""
     counts = sorted(table["evaluations"].unique())
@@ -216,6 +233,7 @@ def render(folder: Path) -> str:
     parts.append(search_table(search, EXACT))
     parts += [
         rank_table(read_table(folder / "rank_correlation.csv")[0]),
+        supernet_table(read_table(folder / "supernet.csv")[0]),
         own_space_table(read_table(folder / "own_space.csv")[0]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -18,6 +18,7 @@ from benchmarks.readme import (
     public_table,
     reach_table,
     sparse_table,
+    supernet_table,
 )
 from benchmarks.tables import read_table, write_table
 from benchmarks.zoo import ZOO
@@ -136,6 +137,12 @@ def test_bars_of_networks_inside_the_supernet():
     table = pd.DataFrame({"candidate": ["smallest", "largest"], "test_behind": [1.9, 1.1]})
     assert [bar.verdict for bar in supernet_bars(table)] == ["missed", "met"]
     assert [bar.verdict for bar in supernet_bars(table[:1])] == ["not measured", "met"]
+
+
+def test_readme_table_of_networks_inside_the_supernet_and_alone():
+    row = {"candidate": "largest", "mmacs": 40.06, "epochs": 8, "test_inside": 80.0, "test_alone": 81.5}
+    lines = supernet_table(pd.DataFrame([{**row, "test_behind": 1.5}])).splitlines()
+    assert lines[2:] == ["| largest | 40.1 | 80.00 | 81.50 | 1.50 | 8 |"]
 
 
 def test_readme_table_of_trained_networks(cifar):
