@@ -15,7 +15,7 @@ from benchmarks.layers import FAMILIES, LAYERS
 from benchmarks.measure import geometric_mean
 from benchmarks.nasbench201 import DEVICES
 from benchmarks.peers import PEERS
-from benchmarks.search import EXACT, METHODS, QUANTILES
+from benchmarks.search import EXACT, METHODS, PREDICTED, QUANTILES
 from benchmarks.tables import RESULTS, read_table
 from benchmarks.zoo import ZOO
 
@@ -248,7 +248,7 @@ def render(folder: Path) -> str:
     published, _ = read_table(folder / "latency_tables.csv")
     search, _ = read_table(folder / "search_regret.csv")
     parts += [cifar_table(cifar), machine_line(facts), latency_table(latency), public_table(published)]
-    parts.append(search_table(search, EXACT))
+    parts += [search_table(search, EXACT), search_table(search, PREDICTED)]
     parts += [
         rank_table(read_table(folder / "rank_correlation.csv")[0]),
         supernet_table(read_table(folder / "supernet.csv")[0]),
