@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.errors import ResultsMissing
-from benchmarks.public_tables import BLOCKS, EDGES, _needed, _reaches, evaluate, fbnet, nasbench201
+from benchmarks.public_tables import BLOCKS, EDGES, _needed, evaluate, fbnet, nasbench201, reaches
 
 
 def paths(codes):
@@ -25,7 +25,7 @@ def paths(codes):
 def test_what_the_output_depends_on_is_found_for_every_cell():
     for codes in itertools.product((0, 3), repeat=6):
         code = np.array(codes)
-        assert _reaches(code) == bool(paths(codes))
+        assert reaches(code) == bool(paths(codes))
         on_paths = {edge for path in paths(codes) for edge in path}
         kept = set(np.flatnonzero(_needed(code)))
         assert on_paths <= kept
@@ -37,7 +37,7 @@ def test_cells_whose_output_is_constant_are_left_out(tmp_path):
     table = pd.DataFrame(codes, columns=[f"op{edge}" for edge in range(6)]).assign(lat_a=1.0, name="x")
     table.to_csv(tmp_path / "cells.csv", index=False)
     read = nasbench201(tmp_path / "cells.csv")
-    assert len(read.latencies) == sum(_reaches(np.array(code)) for code in codes)
+    assert len(read.latencies) == sum(reaches(np.array(code)) for code in codes)
     assert list(read.latencies) == ["a"]
     (executed, _), (needed, _) = read.views
     assert (executed.sum(axis=1) == len(EDGES)).all(), "an edge that is no edge is multiplied by zero"
