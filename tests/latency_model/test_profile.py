@@ -65,6 +65,17 @@ def test_neighbours_are_of_about_the_same_size(device: Device, runner: Runner, s
         assert len({spec.in_channels for spec in network if spec != CONTROL}) == 1
 
 
+def test_the_weights_of_a_network_fit_a_cache(device: Device, runner: Runner, store: KernelStore) -> None:
+    classifiers = [KernelSpec("linear", 1024, 1000 + index, 1, 1) for index in range(20)]
+    huge = KernelSpec("linear", 4096, 4096, 1, 1)
+    profile([*classifiers, huge], device, store, seconds=0.1)
+    weights = [sum(1.0 * spec.macs_dense for spec in members if spec.op == "linear") for members in runner.networks]
+    alone = [members for members in runner.networks if huge in members]
+    assert all(total <= 1.3 * module.MOST_WEIGHTS for total in weights if total < huge.macs_dense)
+    assert all(len(members) < 10 for members in alone)
+    assert {spec for members in runner.networks for spec in members} >= {*classifiers, huge}
+
+
 def test_second_profile_times_only_what_is_new(
     specs: tuple[KernelSpec, ...], device: Device, runner: Runner, store: KernelStore
 ) -> None:
