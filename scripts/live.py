@@ -17,12 +17,16 @@ from scripts.console import console, say
 from search import Evaluation, SearchResult
 from search.errors import NothingFound
 
+LOOKING = "how far each choice moves the outputs"
 LINES = 10
 """Of a whole search, where there is no terminal."""
 
 
 class View(Protocol):
     """Something that shows how a search goes."""
+
+    def look(self, done: int, sites: int) -> None:
+        """How many sites are done while it is told what choices do to the outputs, before all else."""
 
     def start(self, found: SearchResult) -> None:
         """What was there before the search was started."""
@@ -67,6 +71,9 @@ class Display:
         self._task = self._bar.add_task("", total=trials, left="")
         self._clock = Clock(0)
 
+    def look(self, done: int, sites: int) -> None:
+        self._live.update(Text(f"  {LOOKING}: {done} of {sites} sites"))
+
     def start(self, found: SearchResult) -> None:
         self._clock = Clock(len(found.trials))
         self._bar.update(self._task, completed=len(found.trials))
@@ -86,6 +93,10 @@ class PlainLines:
         self._trials = trials
         self._clock = Clock(0)
         self._told = 0
+
+    def look(self, done: int, sites: int) -> None:
+        if done == 1:
+            say(f"{LOOKING} of {sites} sites")
 
     def start(self, found: SearchResult) -> None:
         done = len(found.trials)

@@ -17,7 +17,10 @@ from search import Evaluation, SearchResult, run_search
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    """Write `study.db`, `dense.json` and `tensorboard/`; finished trials of an interrupted search are kept."""
+    """Write `study.db`, `dense.json`, `distortions.json` and `tensorboard/`.
+
+    Finished trials of an interrupted search are kept.
+    """
     settings: Any = OmegaConf.to_container(config, resolve=True)
     told = {**settings, "run_dir": str(run_dir), "study": _study_name(run_dir)}
     supernet = supernet_stage.load(config, run_dir)
@@ -36,7 +39,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
             for shown in (view, curves):
                 shown.show(evaluation, found)
 
-        result = run_search(told, show, on_start=start, supernet=supernet)
+        result = run_search(told, show, on_start=start, on_site=view.look, supernet=supernet)
     if result.exhausted:
         say("every candidate that is predicted to meet the budget was evaluated")
 

@@ -20,7 +20,7 @@ from search.result import Evaluation, SearchResult
 from search.samplers import sampler_for
 from search.storage import masked
 from search.study import STUDY_NAME, open_study, retry_interrupted
-from supernet import Candidate, ChoiceSpace
+from supernet import Candidate, ChoiceSpace, Distortions
 
 FORMAT = 1
 FAILURES_IN_A_ROW = 5
@@ -63,6 +63,7 @@ class Search:
         options: further keyword arguments of the sampler.
         cluster: where candidates are evaluated; in this process by default.
         study: name of the study, in a database that holds several.
+        distortions: how far each choice moves the outputs, for samplers that begin with that.
 
     Raises:
         UnknownSampler: there is no sampler of that name.
@@ -83,6 +84,7 @@ class Search:
         options: Mapping[str, Any] | None = None,
         cluster: Cluster | None = None,
         study: str = STUDY_NAME,
+        distortions: Callable[[], Distortions] | None = None,
     ) -> None:
         self.evaluator = evaluator
         self.latency = latency
@@ -99,6 +101,7 @@ class Search:
             self.budgets_ms,
             seed=seed,
             trials=trials,
+            distortions=distortions,
             **(options or {}),
         )
         self.facts = {

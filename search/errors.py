@@ -35,6 +35,10 @@ class StudyMismatch(SearchError):
     """A study on disk belongs to another search."""
 
 
+class DistortionsCorrupt(SearchError):
+    """A file with distortions cannot be used."""
+
+
 class StudyCorrupt(SearchError):
     """A study file cannot be read."""
 

@@ -13,6 +13,7 @@ from search.history import History
 POOL = 200
 Q_SHARE = 0.40
 MUTATION_SHARE = 0.35
+RULE_SHARE = 0.10
 PARENTS = 10
 TRIES_PER_MEMBER = 3
 
@@ -37,11 +38,15 @@ class Pool:
 
 
 def make_pool(
-    feasible: FeasibleSet, history: History, propose: Callable[[], Code] | None, rng: np.random.Generator
+    feasible: FeasibleSet,
+    history: History,
+    propose: Callable[[], Code] | None,
+    rng: np.random.Generator,
+    by_rule: Callable[[], Code] | None = None,
 ) -> list[Code]:
     """About 200 codes: 40 % from the proposer, 35 % one- and two-site mutations of the best ten, the rest uniform.
 
-    Without a proposer its share are mutations too.
+    Without a proposer its share are mutations too. With candidates by a rule, 10 % are such, and none uniform.
     """
     pool = Pool(feasible, history)
     parents = history.ranked[:PARENTS]
@@ -52,5 +57,9 @@ def make_pool(
 
     pool.fill(propose or mutation, round(Q_SHARE * POOL))
     pool.fill(mutation, round(MUTATION_SHARE * POOL))
-    pool.fill(lambda: feasible.encoding.draw(rng), POOL - len(pool.codes))
+    if by_rule is not None:
+        pool.fill(by_rule, round(RULE_SHARE * POOL))
+        pool.fill(mutation, POOL - len(pool.codes))
+    else:
+        pool.fill(lambda: feasible.encoding.draw(rng), POOL - len(pool.codes))
     return list(pool.codes)

@@ -17,6 +17,7 @@ from compiler import Target, Timing, compile_model
 from latency_model import Device, LatencyPredictor, NetworkPrediction
 from search.budget import Budgets
 from search.cluster import Cluster, make_cluster
+from search.distortion_file import DISTORTIONS, distortions_of
 from search.driver import Search
 from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
@@ -24,7 +25,16 @@ from search.feasible import FeasibleSet, LatencyFunction
 from search.lowering import kernel_specs
 from search.result import Evaluation, SearchResult
 from search.study import STUDY_NAME, copy_to_file
-from supernet import Candidate, ChoiceSpace, EvaluationRecipe, OwnModel, SuperNet, SupernetRecipe, make_space
+from supernet import (
+    Candidate,
+    ChoiceSpace,
+    Distortions,
+    EvaluationRecipe,
+    OwnModel,
+    SuperNet,
+    SupernetRecipe,
+    make_space,
+)
 from training import Dataset, load_checkpoint, load_dataset
 
 DENSE = "dense.json"
@@ -37,6 +47,7 @@ def run_search(
     on_trial: Callable[[Evaluation], None] | None = None,
     *,
     on_start: Callable[[SearchResult], None] | None = None,
+    on_site: Callable[[int, int], None] | None = None,
     supernet: SuperNet | OwnModel | None = None,
 ) -> SearchResult:
     """Search with the supernet and the latency predictor of `config["run_dir"]`, into its `study.db`.
@@ -48,35 +59,44 @@ def run_search(
         config: as for `prepare_search`.
         on_trial: called after every evaluation.
         on_start: called before the first one, with what the study holds already.
+        on_site: as for `prepare_search`.
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
         BudgetError, InfeasibleBudget, ArtifactCorrupt, CheckpointNotFound, ClusterError: as `prepare_search` does.
         StudyBusy, StudyCorrupt, StudyMismatch, StorageUnreachable: the study cannot be continued.
     """
-    search = prepare_search(config, supernet=supernet)
+    search = prepare_search(config, on_site=on_site, supernet=supernet)
     result = search.run(on_trial, on_start=on_start)
     if storage := config.get("storage"):
         copy_to_file(storage, search.study, Path(config["run_dir"]) / STUDY)
     return result
 
 
-def prepare_search(config: Mapping[str, Any], *, supernet: SuperNet | OwnModel | None = None) -> Search:
+def prepare_search(
+    config: Mapping[str, Any],
+    *,
+    on_site: Callable[[int, int], None] | None = None,
+    supernet: SuperNet | OwnModel | None = None,
+) -> Search:
     """The search that a configuration describes, not yet begun.
 
-    The dense network's latency, to which a budget in percent refers, is measured once and kept in `dense.json`.
+    The dense network's latency, to which a budget in percent refers, is measured once and kept in `dense.json`; how far
+    choices move its outputs, if the sampler begins with that, in `distortions.json`.
 
     Args:
         config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
             `seed` and `search` (`sampler`, `trials`, `recalibration_batches`, and optionally `pictures`, `steps` and
             `options`). Pictures are augmented as `training.supernet` says, if it is there. Without `cluster` all runs
             in this process. The study lies in `study.db`, or, with `storage`, in the file or database of that name.
+        on_site: called while distortions are found, with the number of sites that are done and of all.
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
         BudgetError, InfeasibleBudget: a budget is not understood, or no candidate meets it.
         CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
         ClusterError: the cluster cannot be used.
+        DistortionFailed, DistortionsCorrupt: distortions cannot be found, or the file with them is damaged.
     """
     run_dir, settings = Path(config["run_dir"]), config["search"]
     budgets = Budgets.parse(config["budget"])
@@ -95,6 +115,11 @@ def prepare_search(config: Mapping[str, Any], *, supernet: SuperNet | OwnModel |
     def latency(candidate: Candidate) -> NetworkPrediction:
         return predictor.predict_network(kernel_specs(space, candidate, target))
 
+    @cache
+    def distortions() -> Distortions:
+        told = None if on_site is None else lambda done: on_site(done, len(space.site_names))
+        return distortions_of(supernet, dataset, run_dir / DISTORTIONS, seed=config["seed"], on_site=told)
+
     return Search(
         space,
         SupernetEvaluator(supernet, dataset, _recipe(config), seed=config["seed"]),
@@ -107,6 +132,7 @@ def prepare_search(config: Mapping[str, Any], *, supernet: SuperNet | OwnModel |
         options=settings.get("options"),
         cluster=cluster,
         study=config.get("study", STUDY_NAME),
+        distortions=distortions,
     )
 
 

@@ -14,7 +14,7 @@ from botorch.models import SingleTaskGP
 from botorch.optim.fit import fit_gpytorch_mll_scipy
 from botorch.settings import validate_input_scaling
 from gpytorch.constraints import GreaterThan
-from gpytorch.kernels import ScaleKernel
+from gpytorch.kernels import Kernel, RBFKernel, ScaleKernel
 from gpytorch.likelihoods import GaussianLikelihood
 from gpytorch.means import ZeroMean
 from gpytorch.mlls import ExactMarginalLogLikelihood
@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from search.encoding import Code
 from search.history import History, Observation
 from search.kernel import LEAST, CandidateKernel, Features
+from search.least_distortion import log_norms
 from search.milestones import RARELY, milestone
-from supernet import ChoiceSpace
+from supernet import ChoiceSpace, Distortions
 
 FIT_ITERATIONS = 25
 MOST = 500
@@ -38,6 +39,9 @@ RESOLUTION = 1e-3
 class Surrogate:
     """Gaussian process with the kernel of `search.kernel`.
 
+    Where distortions are known, a kernel of the distance between the logarithms of their sums over the sites is added:
+    candidates whose outputs are moved alike are expected to be alike, whatever it is that moves them.
+
     Where it knows nothing it expects the average of what it was told: a fitted mean comes to lie far below the good
     candidates that most of a history consists of, and keeps the search from leaving their surroundings.
 
@@ -46,8 +50,9 @@ class Surrogate:
     `fitted_observations`, and start from the same values every time. Everything is a function of the history.
     """
 
-    def __init__(self, space: ChoiceSpace) -> None:
+    def __init__(self, space: ChoiceSpace, distortions: Distortions | None = None) -> None:
         self._features = Features(space)
+        self._distortions = distortions
         self._fitted: tuple[Observation, ...] = ()
         self._hyperparameters: dict[str, Any] = {}
 
@@ -65,17 +70,16 @@ class Surrogate:
         admitted = {observation.code for observation in history.observations}.union(history.pending)
         rivals = [index for index, code in enumerate(codes[: len(observed) + len(history.pending)]) if code in admitted]
         with one_thread():
-            covariance = self._covariance(codes, len(observed) + len(history.pending))
+            covariance, inputs = self._covariance(codes, len(observed) + len(history.pending)), self._inputs(codes)
             hyperparameters = self._fit(history.evaluated)
-            model = _model(covariance, targets, hyperparameters)
+            model = _model(covariance, inputs, targets, hyperparameters)
             if history.pending:
-                believed = _mean(model, len(observed), len(observed) + len(history.pending))
+                believed = _mean(model, inputs[len(observed) : len(observed) + len(history.pending)])
                 targets = torch.cat([targets, believed])
-                model = _model(covariance, targets, hyperparameters)
-            best = _mean(model, 0, len(targets))[rivals].max()
-            inputs = torch.arange(len(targets), len(codes), dtype=torch.double)
+                model = _model(covariance, inputs, targets, hyperparameters)
+            best = _mean(model, inputs[: len(targets)])[rivals].max()
             with torch.no_grad():
-                scores = LogExpectedImprovement(model, best_f=best)(inputs[:, None, None])
+                scores = LogExpectedImprovement(model, best_f=best)(inputs[len(targets) :, None])
         return np.asarray(scores.numpy(), dtype=np.float64)
 
     def forecast(
@@ -86,10 +90,10 @@ class Surrogate:
         every = [*(observation.code for observation in used), *codes]
         targets = torch.from_numpy(normalised([observation.reward for observation in used]))
         with one_thread():
-            model = _model(self._covariance(every, len(used)), targets, self._fit(observations))
-            inputs = torch.arange(len(used), len(every), dtype=torch.double)
+            inputs = self._inputs(every)
+            model = _model(self._covariance(every, len(used)), inputs, targets, self._fit(observations))
             with torch.no_grad():
-                posterior = model.posterior(inputs[:, None, None], observation_noise=True)
+                posterior = model.posterior(inputs[len(used) :, None], observation_noise=True)
                 return posterior.mean.numpy()[:, 0, 0], posterior.variance.sqrt().numpy()[:, 0, 0]
 
     def _covariance(self, codes: Sequence[Code], known: int) -> CandidateKernel:
@@ -99,12 +103,19 @@ class Surrogate:
             torch.from_numpy(self._features.differences(codes, codes[:known])),
         )
 
+    def _inputs(self, codes: Sequence[Code]) -> torch.Tensor:
+        """A row a code: its number, and what it distorts, if that is known: [codes, 1 or 1 + powers]."""
+        numbers = torch.arange(len(codes), dtype=torch.double)[:, None]
+        if self._distortions is None:
+            return numbers
+        return torch.cat([numbers, torch.from_numpy(log_norms(self._distortions, codes))], dim=1)
+
     def _fit(self, observations: tuple[Observation, ...]) -> dict[str, Any]:
         used = telling(observations[: fitted_observations(len(observations))], MOST_FITTED)
         if used != self._fitted:
             targets = torch.from_numpy(normalised([observation.reward for observation in used]))
             codes = [observation.code for observation in used]
-            model = _model(self._covariance(codes, len(codes)), targets)
+            model = _model(self._covariance(codes, len(codes)), self._inputs(codes), targets)
             model.train()
             likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
             fit_gpytorch_mll_scipy(likelihood, options={"maxiter": FIT_ITERATIONS})
@@ -155,23 +166,27 @@ def one_thread() -> Iterator[None]:
 
 
 def _model(
-    covariance: CandidateKernel, targets: torch.Tensor, hyperparameters: dict[str, Any] | None = None
+    covariance: CandidateKernel,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    hyperparameters: dict[str, Any] | None = None,
 ) -> SingleTaskGP:
+    """The process given the first of the inputs, as many as there are targets."""
     likelihood = GaussianLikelihood(
         noise_prior=LogNormalPrior(-4.0, 1.0),
         noise_constraint=GreaterThan(LEAST_NOISE, transform=None, initial_value=1e-2),
     )
-    inputs = torch.arange(len(targets), dtype=torch.double)[:, None]
+    kernel: Kernel = _scaled(covariance)
+    if inputs.shape[1] > 1:
+        kernel += _scaled(
+            RBFKernel(active_dims=tuple(range(1, inputs.shape[1])), lengthscale_prior=LogNormalPrior(0.0, 1.0))
+        )
     with validate_input_scaling(False):
         model = SingleTaskGP(
-            inputs,
+            inputs[: len(targets)],
             targets[:, None],
             likelihood=likelihood,
-            covar_module=ScaleKernel(
-                covariance,
-                outputscale_prior=LogNormalPrior(0.0, 1.0),
-                outputscale_constraint=GreaterThan(LEAST),  # a step of the optimizer may go far enough to make it 0
-            ),
+            covar_module=kernel,
             mean_module=ZeroMean(),
             outcome_transform=None,
         )
@@ -180,7 +195,14 @@ def _model(
     return model.eval()
 
 
-def _mean(model: SingleTaskGP, start: int, end: int) -> torch.Tensor:
+def _scaled(kernel: Kernel) -> ScaleKernel:
+    return ScaleKernel(
+        kernel,
+        outputscale_prior=LogNormalPrior(0.0, 1.0),
+        outputscale_constraint=GreaterThan(LEAST),  # a step of the optimizer may go far enough to make it 0
+    )
+
+
+def _mean(model: SingleTaskGP, inputs: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        posterior = model.posterior(torch.arange(start, end, dtype=torch.double)[:, None])
-        return torch.as_tensor(posterior.mean)[:, 0]
+        return torch.as_tensor(model.posterior(inputs).mean)[:, 0]

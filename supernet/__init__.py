@@ -3,6 +3,7 @@
 from supernet.candidate import Candidate, Choice
 from supernet.choice_space import ChoiceSpace
 from supernet.configuration import make_space
+from supernet.distortion import Distortions, distortions
 from supernet.errors import SupernetCollapsed, SupernetError
 from supernet.evaluation import EvaluationRecipe, fast_evaluate
 from supernet.extraction import extract
@@ -24,6 +25,7 @@ __all__ = [
     "Candidate",
     "Choice",
     "ChoiceSpace",
+    "Distortions",
     "EvaluationRecipe",
     "Layer",
     "ModelSpace",
@@ -36,6 +38,7 @@ __all__ = [
     "SupernetCollapsed",
     "SupernetError",
     "SupernetRecipe",
+    "distortions",
     "extract",
     "fast_evaluate",
     "harden",

@@ -45,6 +45,10 @@ class ReconstructionFailed(SupernetError):
     """A replacement operator could not learn what its layer computes."""
 
 
+class DistortionFailed(SupernetError):
+    """What choices do to a network's outputs cannot be told."""
+
+
 class SupernetCollapsed(SupernetError):
     """The training of a supernet went wrong in a way that more steps do not repair."""
 

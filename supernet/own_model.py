@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning import Sparsity
-from supernet.candidate import Candidate
+from pruning import Member, Sparsity
+from supernet.candidate import Candidate, Choice
 from supernet.errors import DataMismatch
 from supernet.hardening import harden
 from supernet.model_space import LayerSite, ModelSpace, WidthSite
@@ -87,6 +87,45 @@ class OwnModel(nn.Module):
             if sparsity.scheme.kept_groups(shapes[path], sparsity.rate) < sparsity.scheme.group_count(shapes[path])
         }
 
+    def places(self, site: int) -> tuple[str, ...]:
+        """The layer of the site, or the layers that read the channels whose width it is."""
+        at = self.space.sites[site]
+        return (at.name,) if isinstance(at, LayerSite) else tuple(member.module for member in _readers(at))
+
+    def stand_ins(self, site: int, choice: Choice) -> tuple[nn.Module, ...]:
+        """Copies of what stands in these places under a choice, in training mode; channels that go are not read."""
+        at = self.space.sites[site]
+        if isinstance(at, WidthSite):
+            kept = self._kept(at, choice)
+            return tuple(self._reading(member, kept) for member in _readers(at))
+        if choice.operator == "keep":
+            layer = copy.deepcopy(self.network.get_submodule(at.name))
+            masked = [layer]
+        else:
+            family = self.replacements[str(site)]
+            assert isinstance(family, nn.ModuleDict)
+            layer = copy.deepcopy(family[choice.operator])
+            masked = list(layer.children())
+        if not choice.sparsity.dense:
+            for module in masked:
+                if not is_depthwise(module):
+                    _mask(module.weight, choice.sparsity, Alive())
+        return (layer.train(),)
+
+    def _reading(self, member: Member, kept: Tensor) -> nn.Module:
+        """A copy of a layer that reads only the channels that stay."""
+        layer = copy.deepcopy(self.network.get_submodule(member.module))
+        with torch.no_grad():
+            layer.get_parameter("weight")[:, ~kept[member.units]] = 0
+        return layer.train()
+
+    def _kept(self, site: WidthSite, choice: Choice) -> Tensor:
+        """Which channels of a width stay, bool [size], chosen by the weights of the whole network."""
+        if choice.sparsity.dense:
+            return torch.ones(site.group.size, dtype=torch.bool)
+        scores = site.group.scores(self.network)
+        return choice.sparsity.scheme.select(scores, (site.group.size, 1), choice.sparsity.rate)
+
     def _assembled(self, candidate: Candidate) -> tuple[nn.Module, Chains]:
         """A copy of the network with the candidate's operators, all channels and all weights."""
         self.space.validate(candidate)
@@ -113,8 +152,7 @@ class OwnModel(nn.Module):
         decided = []
         for site, choice in zip(self.space.sites, candidate.choices, strict=True):
             if isinstance(site, WidthSite) and not choice.sparsity.dense:
-                scheme, scores = choice.sparsity.scheme, site.group.scores(self.network)
-                decided.append((site.group, scheme.select(scores, (site.group.size, 1), choice.sparsity.rate)))
+                decided.append((site.group, self._kept(site, choice)))
         return survivors(decided, chains, network)
 
     def _masked(self, candidate: Candidate, chains: Chains, network: nn.Module) -> dict[str, Sparsity]:
@@ -126,6 +164,10 @@ class OwnModel(nn.Module):
                     if not is_depthwise(network.get_submodule(path)):
                         found[path] = choice.sparsity
         return found
+
+
+def _readers(site: WidthSite) -> list[Member]:
+    return [member for member in site.group.members if (member.tensor, member.axis) == ("weight", 1)]
 
 
 @torch.no_grad()

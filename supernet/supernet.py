@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from pruning import Sparsity
 from supernet.activations import ACTIVATIONS
-from supernet.candidate import Candidate
+from supernet.candidate import Candidate, Choice
 from supernet.chain import Node
 from supernet.errors import InvalidSpace
 from supernet.initialisation import mixing_matrix, start_alike
-from supernet.network import Network, masked_layers
+from supernet.network import Block, Network, masked_layers
 from supernet.operators import Conv, Operator
 from supernet.selection import Selector
 from supernet.site import Site
@@ -92,6 +92,37 @@ class SuperNet(nn.Module):
             for key, tensor in self.classifier.state_dict().items():
                 state[f"classifier.{key}"] = tensor.clone()
         return Network.with_state(chain.layers, state).train(self.training)
+
+    def places(self, site: int) -> tuple[str, ...]:
+        """The block of the site; nothing where the largest candidate has none."""
+        return (f"sites.{site}",) if self.space.reference.convs(self.space.sites[site]) else ()
+
+    def stand_ins(self, site: int, choice: Choice) -> tuple[nn.Module, ...]:
+        """A copy of the block under a choice, in training mode, with all its channels; those that go give zeros."""
+        if not self.places(site):
+            return ()
+        choices = self.space.largest().choices
+        chain = self.space.chain(Candidate((*choices[:site], choice, *choices[site + 1 :])))
+        selection = self.selector()(chain)
+        of_site = [i for i, node in enumerate(chain.convolutions) if node.layer.site == site]
+        if not of_site:
+            return (nn.Identity(),)
+        state: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for i in of_site:
+                node, mask = chain.convolutions[i], selection.masks[i]
+                weight, alive = self.weight(node), selection.channels[node.target]
+                state[f"conv{node.conv + 1}.weight"] = (weight if mask is None else weight * mask).clone()
+                for key, tensor in self.parts(node)[1].state_dict().items():
+                    width = node.layer.out_channels
+                    value = (tensor[:width] if tensor.ndim else tensor).clone()
+                    if alive is not None and key in ("weight", "bias"):
+                        value[~alive] = 0
+                    state[f"bn{node.conv + 1}.{key}"] = value
+        with torch.device("meta"):
+            block = Block([chain.convolutions[i].layer for i in of_site])
+        block.load_state_dict(state, assign=True)
+        return (block.train(),)
 
     def plan(self, candidate: Candidate) -> dict[str, Sparsity]:
         """The sparsity of each layer of the extracted network that is masked, by module name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from search.errors import FeasibleSetExhausted
 from search.feasible import FeasibleSet, LatencyFunction
 from search.history import PROPOSAL, History, read_history
 from search.insight import Insight
-from supernet import Candidate, ChoiceSpace
+from supernet import Candidate, ChoiceSpace, Distortions
 
 
 class CandidateSampler(BaseSampler, ABC):
@@ -34,6 +34,8 @@ class CandidateSampler(BaseSampler, ABC):
         budget_ms: candidates of a higher latency are never proposed.
         seed: seed of all random decisions.
         trials: number of evaluations that are planned, for schedules.
+        distortions: gives what `supernet.distortions` does, to samplers that begin with it. Without it, or for others,
+            all candidates are alike before the first evaluation.
 
     Raises:
         InfeasibleBudget: no candidate meets the budget.
@@ -41,11 +43,19 @@ class CandidateSampler(BaseSampler, ABC):
     """
 
     def __init__(
-        self, space: ChoiceSpace, latency: LatencyFunction, budget_ms: float, *, seed: int = 0, trials: int = 200
+        self,
+        space: ChoiceSpace,
+        latency: LatencyFunction,
+        budget_ms: float,
+        *,
+        seed: int = 0,
+        trials: int = 200,
+        distortions: Callable[[], Distortions] | None = None,
     ) -> None:
         self.space = space
         self.seed = seed
         self.trials = trials
+        self.distortions = distortions
         self.encoding = Encoding(space)
         self.feasible = FeasibleSet(self.encoding, latency, budget_ms)
         self._lock = threading.RLock()

@@ -12,7 +12,7 @@ import pytest
 
 from latency_model import LatencyPredictor, load_device
 from search import kernel_specs, run_search
-from search.errors import BudgetError, InfeasibleBudget
+from search.errors import BudgetError, DistortionsCorrupt, InfeasibleBudget
 from supernet import SearchSpace, SuperNet
 from training import save_checkpoint
 from training.errors import TrainingError
@@ -50,11 +50,49 @@ def test_search_writes_its_study_and_goes_on_with_it(config: dict[str, Any], tmp
     pd.testing.assert_frame_equal(second.trials[:4], first.trials)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "dense.json",
+        "distortions.json",
         "predictor",
         "study.db",
         "study.db.lock",
         "supernet.safetensors",
     ]
+
+
+def test_distortions_are_found_once_and_only_for_samplers_that_want_them(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    config["search"]["sampler"] = "random"
+    run_search({**config, "storage": f"sqlite:///{tmp_path}/random.db"}, on_site=lambda *done: told.append(done))
+    assert not told
+    assert not (tmp_path / "distortions.json").exists()
+    (tmp_path / "study.db").unlink()
+    config["search"]["sampler"] = "npas"
+    first = run_search(config, on_site=lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    (tmp_path / "study.db").unlink()
+    again = run_search(config, on_site=lambda *done: told.append(done))
+    assert len(told) == 3
+    pd.testing.assert_frame_equal(again.trials, first.trials)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[[1.0, 2.", "is damaged"),
+        ('{"a": 1}', "is damaged"),
+        ("[[1.0], [2.0], [3.0]]", "is of another search space"),
+        ("[[0, 1, 1, 1, 1, NaN], [0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]]", "holds numbers that are no distortions"),
+    ],
+)
+def test_a_file_with_other_distortions_is_refused(
+    config: dict[str, Any], tmp_path: Path, content: str, reason: str
+) -> None:
+    (tmp_path / "distortions.json").write_text(content)
+    with pytest.raises(DistortionsCorrupt, match=reason):
+        run_search(config)
+    assert (tmp_path / "distortions.json").read_text() == content
+    assert not (tmp_path / "study.db").exists()
 
 
 def test_a_study_in_a_database_is_copied_when_the_search_is_over(config: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""Candidates of least distortion, against all candidates of a small space."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from search.encoding import Code, Encoding
+from search.feasible import FeasibleSet
+from search.least_distortion import POWERS, LeastDistortion, log_norms
+from supernet import Candidate, Distortions, SearchSpace
+
+Function = Callable[[Candidate], float]
+BUDGETS_MS = (0.45, 0.8, 1.3, 2.0)
+
+
+def drawn(space: SearchSpace, seed: int) -> Distortions:
+    """Any distortions, 0 for the largest candidate's choices."""
+    rng = np.random.default_rng(seed)
+    found = tuple(rng.exponential(size=len(space.choices(site))) for site in range(len(space.sites)))
+    for values, index in zip(found, space.encode(space.largest()), strict=True):
+        values[index] = 0.0
+    return found
+
+
+def costly(space: SearchSpace, latency: Function, seed: int) -> Distortions:
+    """The more a choice saves, the more it distorts, up to a random factor."""
+    rng = np.random.default_rng(seed)
+    largest, found = space.largest().choices, []
+    for site in range(len(largest)):
+        choices = space.choices(site)
+        around = [Candidate((*largest[:site], choice, *largest[site + 1 :])) for choice in choices]
+        saved = np.array([max(0.0, latency(space.largest()) - latency(candidate)) for candidate in around])
+        found.append(saved * np.exp(0.5 * rng.normal(size=len(saved))))
+    return tuple(found)
+
+
+def lost(distortions: Distortions, code: Code, power: float) -> float:
+    return float(sum(values[index] ** power for values, index in zip(distortions, code, strict=True)))
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("budget_ms", BUDGETS_MS)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_candidate_is_better_in_both_and_none_on_the_hull_is_left_out(
+    toy: SearchSpace, latency: Function, power: float, budget_ms: float, seed: int
+) -> None:
+    """With latencies that add up it is the last corner of the lower convex hull within the budget."""
+    distortions = drawn(toy, seed)
+    code = LeastDistortion(FeasibleSet(Encoding(toy), latency, budget_ms), distortions).code(power)
+    every = [
+        (latency(toy.decode(other)), lost(distortions, other, power)) for other in itertools.product(range(6), repeat=3)
+    ]
+    ms, loss = latency(toy.decode(code)), lost(distortions, code, power)
+    assert ms <= budget_ms
+    assert not any(m <= ms + 1e-12 and other < loss - 1e-12 for m, other in every)
+    # The line through this corner and the next one has no candidate below it.
+    dearer = [(m, other) for m, other in every if other < loss - 1e-12]
+    if dearer:
+        slope, (next_ms, _) = min(((other - loss) / (m - ms), (m, other)) for m, other in dearer)
+        assert next_ms > budget_ms
+        assert all(other >= loss + slope * (m - ms) - 1e-9 for m, other in every)
+
+
+def test_everything_stays_where_the_budget_allows_it(toy: SearchSpace, latency: Function) -> None:
+    rule = LeastDistortion(FeasibleSet(Encoding(toy), latency, 100.0), drawn(toy, 0))
+    assert all(rule.code(power) == toy.encode(toy.largest()) for power in POWERS)
+
+
+@pytest.mark.parametrize("exponent", [0.6, 1.8])
+def test_latencies_that_do_not_add_up_are_met_as_a_whole(tiny: SearchSpace, latency: Function, exponent: float) -> None:
+    """The best within the budget of all candidates that there are for one price, though the parts tell too much or
+    too little of what the whole takes."""
+    feasible = FeasibleSet(Encoding(tiny), lambda c: latency(c) ** exponent, 1.5**exponent)
+    distortions = costly(tiny, latency, 1)
+    rule = LeastDistortion(feasible, distortions)
+    for power in POWERS:
+        losses = [values**power for values in distortions]
+        priced = {
+            tuple(
+                int(np.argmin(loss + price * np.array(extra)))
+                for loss, extra in zip(losses, feasible.extra_ms, strict=True)
+            )
+            for price in np.exp(np.linspace(-40, 20, 2000))
+        }
+        best = min(lost(distortions, code, power) for code in priced if feasible.admits(code))
+        assert lost(distortions, rule.code(power), power) == pytest.approx(best)
+
+
+def test_higher_powers_spread_the_damage(tiny: SearchSpace, latency: Function) -> None:
+    distortions = costly(tiny, latency, 2)
+    rule = LeastDistortion(FeasibleSet(Encoding(tiny), latency, 1.5), distortions)
+    worst = [
+        max(values[index] for values, index in zip(distortions, rule.code(power), strict=True)) for power in (1, 2, 8)
+    ]
+    assert worst == sorted(worst, reverse=True)
+    assert worst[-1] < worst[0]
+
+
+def test_start_goes_from_the_rule_to_draws_and_repeats_nothing(tiny: SearchSpace, latency: Function) -> None:
+    feasible = FeasibleSet(Encoding(tiny), latency, 1.5)
+    rule, seen = LeastDistortion(feasible, costly(tiny, latency, 3)), []
+    for count in range(20):
+        code = rule.start(np.random.default_rng(count), seen)
+        assert code is not None
+        assert code not in seen
+        assert feasible.admits(code)
+        seen.append(code)
+    by_rule = list(dict.fromkeys(rule.code(power) for power in POWERS))
+    assert len(by_rule) > 1
+    assert seen[: len(by_rule)] == by_rule
+    assert rule.draw(np.random.default_rng(0)) == rule.draw(np.random.default_rng(0))
+
+
+def test_start_ends_where_there_is_nothing_new(toy: SearchSpace, latency: Function) -> None:
+    fastest_ms = latency(toy.smallest())
+    feasible = FeasibleSet(Encoding(toy), latency, fastest_ms)
+    rule = LeastDistortion(feasible, drawn(toy, 0))
+    assert rule.start(np.random.default_rng(0), ()) == feasible.fastest
+    assert rule.start(np.random.default_rng(0), {feasible.fastest}) is None
+
+
+def test_norms_equal_numpys(tiny: SearchSpace) -> None:
+    distortions, encoding, rng = drawn(tiny, 4), Encoding(tiny), np.random.default_rng(0)
+    codes = [encoding.draw(rng) for _ in range(5)]
+    found = log_norms(distortions, codes)
+    for row, code in zip(found, codes, strict=True):
+        values = [values[index] for values, index in zip(distortions, code, strict=True)]
+        expected = [np.linalg.norm(values, power) for power in POWERS]
+        assert np.exp(row) == pytest.approx(expected, rel=0.02)
+    assert np.isfinite(log_norms(distortions, [tiny.encode(tiny.largest())])).all()
