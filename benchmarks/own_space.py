@@ -27,9 +27,23 @@ from scripts import supernet as supernet_stage
 from search import prepare_search
 from supernet import OwnModel, SuperNet
 
-METHODS = ("npas", "bo_only", "q_only", "evolution", "local_search", "tpe", "knapsack", "rules", "random")
+UNIFORM = "npas, uniform start"
+METHODS = (
+    "npas",
+    UNIFORM,
+    "bo_only",
+    "q_only",
+    "evolution",
+    "local_search",
+    "tpe",
+    "knapsack",
+    "rules",
+    "random",
+)
 CHECKPOINTS = (25, 50, 100)
 OURS = "npas"
+OPTIONS = {UNIFORM: {"sampler": OURS, "options": {"distortions": None}}}
+"""Settings of methods that are no sampler of their own: what choices do to the outputs stays unknown."""
 
 
 def found(progress: pd.Series[float], checkpoints: Sequence[int] = CHECKPOINTS) -> dict[int, float]:
@@ -99,6 +113,7 @@ def main() -> None:
     ]
     for seed, budget, method in track(runs, "searches"):
         settings = {**plain["search"], "sampler": method, "trials": max(CHECKPOINTS), "options": None}
+        settings |= OPTIONS.get(method, {})
         told_otherwise = {"pictures": arguments.pictures, "steps": arguments.steps}
         settings |= {name: value for name, value in told_otherwise.items() if value is not None}
         job = {**plain, "search": settings, "budget": budget, "seed": seed}

@@ -9,7 +9,7 @@ with. `search_regret.csv` has their means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass, fields
 from functools import lru_cache
@@ -30,7 +30,7 @@ from benchmarks.tables import read_table, write_table
 from latency_model.conformal import conformal_quantile
 from latency_model.kernel_model import COVERAGE
 from latency_model.transfer import choose, network_modes
-from search import make_sampler
+from search import CandidateSampler, make_sampler
 from search.history import History, Observation
 from supernet import Candidate
 
@@ -53,13 +53,18 @@ class Cell:
     seed: int
 
 
-def run_cell(path: Path, cell: Cell) -> dict[str, object]:
+def run_cell(
+    path: Path, cell: Cell, make: Callable[..., CandidateSampler] = make_sampler, evaluations: int = max(CHECKPOINTS)
+) -> dict[str, object]:
     """Search, and tell how far the best cell found is from the best under the budget, in points.
 
     `regret_N` is that of validation accuracy after N evaluations; `test_regret_N` compares the test accuracy of the
     cell picked by validation with that of the cell one would pick knowing everything. Only cells that meet the budget
     by the table are picked; `over_N` is how many of the N do not. Where all N miss it, which happens under predicted
     latencies, the worst cell under the budget is the pick.
+
+    Args:
+        make: makes the sampler from the cell's method, as `make_sampler` does.
     """
     torch.set_num_threads(1)
     table = _table(path)
@@ -67,23 +72,23 @@ def run_cell(path: Path, cell: Cell) -> dict[str, object]:
     budget_ms = float(np.nanquantile(latency_ms, cell.quantile))
     space = CellSpace()
     told_ms = latency_ms if cell.filter == EXACT else predicted_ms(latency_ms, cell.seed)
-    sampler = make_sampler(
+    sampler = make(
         cell.method,
         space,
         lambda candidate: _at(told_ms, space, candidate),
         budget_ms,
         seed=cell.seed,
-        trials=max(CHECKPOINTS),
+        trials=evaluations,
     )
     observations: list[Observation] = []
-    for done in range(max(CHECKPOINTS)):
+    for done in range(evaluations):
         code = sampler.propose(History(tuple(observations)), np.random.default_rng([cell.seed, done]))
         assert code is not None
         observations.append(Observation(code, float(table.validation[code])))
     allowed = np.where(latency_ms <= budget_ms, table.validation, np.nan)
     best, worst = (np.unravel_index(extreme(allowed), allowed.shape) for extreme in (np.nanargmax, np.nanargmin))
     row: dict[str, object] = {**asdict(cell), "budget_ms": budget_ms}
-    for count in CHECKPOINTS:
+    for count in [count for count in CHECKPOINTS if count <= evaluations]:
         within = [o for o in observations[:count] if latency_ms[o.code] <= budget_ms]
         pick = max(within, key=lambda observation: observation.reward).code if within else worst
         row[f"regret_{count}"] = float(table.validation[best] - table.validation[pick])
@@ -118,7 +123,8 @@ def _at(latency_ms: Floats, space: CellSpace, candidate: Candidate) -> float:
     return float(latency_ms[space.encode(candidate)])
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
+def read_rows(path: Path) -> list[dict[str, object]]:
+    """Runs that are in the file already."""
     table = read_table(path)[0] if path.exists() else pd.DataFrame()
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
@@ -155,7 +161,7 @@ def main() -> None:
     arguments = made.parse_args()
     told = common(arguments)
     path, names = told.folder / "search.csv", [field.name for field in fields(Cell)]
-    rows = _rows(path)
+    rows = read_rows(path)
     done = {tuple(row[name] for name in names) for row in rows}
     left = [
         cell

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from search.errors import DistortionsCorrupt
-from supernet import Distortions, OwnModel, SuperNet, distortions
+from supernet import ChoiceSpace, Distortions, OwnModel, SuperNet, distortions
 from training import Dataset, batches
 
 DISTORTIONS = "distortions.json"
@@ -43,10 +43,16 @@ def distortions_of(
         written = file.with_name(file.name + ".part")
         written.write_text(json.dumps([values.tolist() for values in found]))
         os.replace(written, file)
-    return _read(file, [len(supernet.space.choices(site)) for site in range(len(supernet.space.site_names))])
+    return read_distortions(file, supernet.space)
 
 
-def _read(file: Path, sizes: list[int]) -> Distortions:
+def read_distortions(file: Path, space: ChoiceSpace) -> Distortions:
+    """What `distortions_of` wrote.
+
+    Raises:
+        DistortionsCorrupt: the file is damaged, or belongs to another space.
+    """
+    sizes = [len(space.choices(site)) for site in range(len(space.site_names))]
     try:
         found = tuple(np.array(values, dtype=np.float64) for values in json.loads(file.read_text()))
     except (ValueError, TypeError) as error:

@@ -60,7 +60,7 @@ class Search:
         sampler: name of the sampler.
         trials: number of evaluations.
         seed: of all random decisions; recorded with every trial.
-        options: further keyword arguments of the sampler.
+        options: further keyword arguments of the sampler, or others than these.
         cluster: where candidates are evaluated; in this process by default.
         study: name of the study, in a database that holds several.
         distortions: how far each choice moves the outputs, for samplers that begin with that.
@@ -101,8 +101,7 @@ class Search:
             self.budgets_ms,
             seed=seed,
             trials=trials,
-            distortions=distortions,
-            **(options or {}),
+            **{"distortions": distortions, **(options or {})},
         )
         self.facts = {
             "format": FORMAT,

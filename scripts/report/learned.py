@@ -12,6 +12,7 @@ from latency_model import LatencyPredictor
 from scripts import inputs
 from scripts.files import read_json
 from search import kernel_specs
+from search.distortion_file import DISTORTIONS, read_distortions
 from search.history import History, Observation
 from search.insight import Insight
 from search.run import DENSE, fastest_ms
@@ -23,7 +24,7 @@ def learned(config: DictConfig, run_dir: Path, trials: pd.DataFrame) -> Insight:
     """What the sampler of a finished search would say now; `trials` as in `Contents`.
 
     Raises:
-        ArtifactCorrupt: the predictor in the run directory is damaged.
+        ArtifactCorrupt, DistortionsCorrupt: a file of an earlier stage in the run directory is damaged.
     """
     space = inputs.space(config, inputs.dataset(config))
     predictor, target = LatencyPredictor.load(run_dir / "predictor"), inputs.device(config).target
@@ -32,6 +33,7 @@ def learned(config: DictConfig, run_dir: Path, trials: pd.DataFrame) -> Insight:
     def latency(candidate: Candidate) -> float:
         return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
 
+    file = run_dir / DISTORTIONS
     dense_ms = read_json(run_dir / DENSE)["measured_ms"]
     sampler = sampler_for(
         config.search.sampler,
@@ -40,6 +42,7 @@ def learned(config: DictConfig, run_dir: Path, trials: pd.DataFrame) -> Insight:
         inputs.budgets(config).resolve(dense_ms, lambda: fastest_ms(space, latency)),
         seed=config.seed,
         trials=config.search.trials,
+        distortions=(lambda: read_distortions(file, space)) if file.exists() else None,
         **(inputs.mapping(config.search).get("options") or {}),
     )
     rows = zip(trials["candidate"], trials["accuracy"], strict=True)

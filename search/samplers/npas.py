@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.encoding import Code
 from search.feasible import LatencyFunction
@@ -61,16 +62,23 @@ class NPASSampler(CandidateSampler):
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
         if len(history) < self.startup or not history.observations:
             return self._first(history, rng)
-        by_rule = None if self._rule is None else partial(self._rule.draw, rng)
-        pool = make_pool(self.feasible, history, self._proposer(history, rng), rng, by_rule)
+        pool = self._pool(history, rng)
         if not pool:
             return self.feasible.draw(rng, history.seen)
-        return pool[int(np.argmax(self._surrogate.log_expected_improvement(history, pool)))]
+        return pool[int(np.argmax(self._worths(history, pool, rng)))]
 
     def _first(self, history: History, rng: np.random.Generator) -> Code | None:
         """A candidate to begin with: by rule, as long as that gives new ones, or uniform."""
         by_rule = None if self._rule is None else self._rule.start(rng, history.seen)
         return self.feasible.draw(rng, history.seen) if by_rule is None else by_rule
+
+    def _pool(self, history: History, rng: np.random.Generator) -> list[Code]:
+        by_rule = None if self._rule is None else partial(self._rule.draw, rng)
+        return make_pool(self.feasible, history, self._proposer(history, rng), rng, by_rule)
+
+    def _worths(self, history: History, pool: list[Code], rng: np.random.Generator) -> NDArray[np.float64]:
+        """What the evaluation of each code of the pool promises."""
+        return self._surrogate.log_expected_improvement(history, pool)
 
     def insight(self, history: History) -> Insight:
         learned = forecasts(self._surrogate, history.evaluated, self.startup)

@@ -3,7 +3,12 @@
 import pandas as pd
 import pytest
 
-from benchmarks.own_space import found, paired
+from benchmarks.own_space import METHODS, OPTIONS, found, paired
+from search import sampler_names
+
+
+def test_every_method_is_a_sampler_or_says_which_it_is() -> None:
+    assert {OPTIONS.get(method, {"sampler": method})["sampler"] for method in METHODS} == set(sampler_names())
 
 
 def test_the_best_at_a_checkpoint_is_the_last_one_where_the_space_ran_out() -> None:

@@ -67,7 +67,11 @@ def test_distortions_are_found_once_and_only_for_samplers_that_want_them(
     assert not told
     assert not (tmp_path / "distortions.json").exists()
     (tmp_path / "study.db").unlink()
-    config["search"]["sampler"] = "npas"
+    config["search"] |= {"sampler": "npas", "options": {"distortions": None}}
+    run_search({**config, "storage": f"sqlite:///{tmp_path}/uniform.db"}, on_site=lambda *done: told.append(done))
+    assert not told
+    (tmp_path / "study.db").unlink()
+    config["search"]["options"] = None
     first = run_search(config, on_site=lambda *done: told.append(done))
     assert told == [(1, 3), (2, 3), (3, 3)]
     (tmp_path / "study.db").unlink()
