@@ -13,7 +13,7 @@ from search.history import History
 POOL = 200
 Q_SHARE = 0.40
 MUTATION_SHARE = 0.35
-RULE_SHARE = 0.10
+RULE_SHARE = 0.05
 PARENTS = 10
 TRIES_PER_MEMBER = 3
 
@@ -46,7 +46,8 @@ def make_pool(
 ) -> list[Code]:
     """About 200 codes: 40 % from the proposer, 35 % one- and two-site mutations of the best ten, the rest uniform.
 
-    Without a proposer its share are mutations too. With candidates by a rule, 10 % are such, and none uniform.
+    Without a proposer its share are mutations too. With candidates by a rule, 5 % are such, none is uniform, and the
+    rest are mutations.
     """
     pool = Pool(feasible, history)
     parents = history.ranked[:PARENTS]

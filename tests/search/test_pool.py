@@ -45,6 +45,23 @@ def test_pool_is_new_admitted_without_repeats_and_mixed(feasible: FeasibleSet, h
     assert len(close) >= 0.35 * POOL
 
 
+def test_candidates_by_rule_take_the_place_of_uniform_ones(feasible: FeasibleSet, history: History) -> None:
+    rng = np.random.default_rng(1)
+    ruled: list[Code] = []
+
+    def by_rule() -> Code:
+        code = feasible.draw(rng, history.seen)
+        assert code is not None
+        ruled.append(code)
+        return code
+
+    pool = make_pool(feasible, history, None, rng, by_rule)
+    assert len(pool) == len(set(pool)) == POOL
+    assert len(set(pool) & set(ruled)) == 0.05 * POOL
+    best = [observation.code for observation in history.ranked[:10]]
+    assert all(code in ruled or min(distance(code, parent) for parent in best) <= 2 for code in pool)
+
+
 def test_source_that_repeats_itself_does_not_hold_up_the_pool(feasible: FeasibleSet, history: History) -> None:
     stuck: Iterator[Code] = iter(lambda: history.ranked[0].code, None)
     pool = make_pool(feasible, history, lambda: next(stuck), np.random.default_rng(0))
