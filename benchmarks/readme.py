@@ -224,6 +224,21 @@ def own_space_table(table: pd.DataFrame) -> str:
     return markdown(header, rows)
 
 
+def ablation_table(table: pd.DataFrame) -> str:
+    """A row a variant of the sampler: its mean regret, and by how much more that is than the whole sampler's."""
+    header = ["sampler", "regret, points", "more than npas", "runs"]
+    rows = [
+        [
+            str(row["method"]),
+            f"{row['regret']:.2f}",
+            f"{row['lost']:+.2f} +- {row['lost_error']:.2f}" if row["lost_error"] else "–",
+            f"{row['runs']}",
+        ]
+        for row in table.to_dict("records")
+    ]
+    return markdown(header, rows)
+
+
 def machine_line(facts: Mapping[str, str]) -> str:
     """Where and when a table was measured."""
     versions = ", ".join(f"{name} {facts[name]}" for name in ("onnxruntime", "openvino", "ncnn", "torch"))
@@ -253,6 +268,7 @@ def render(folder: Path) -> str:
         rank_table(read_table(folder / "rank_correlation.csv")[0]),
         supernet_table(read_table(folder / "supernet.csv")[0]),
         main_job_table(read_table(folder / "mobile_cifar.csv")[0]),
+        ablation_table(read_table(folder / "ablation.csv")[0]),
         own_space_table(read_table(folder / "own_space.csv")[0]),
     ]
     return "\n\n".join(parts) + "\n"

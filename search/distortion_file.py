@@ -13,6 +13,7 @@ import torch
 from search.errors import DistortionsCorrupt
 from supernet import ChoiceSpace, Distortions, OwnModel, SuperNet, distortions
 from training import Dataset, batches
+from training.modules import device_of
 
 DISTORTIONS = "distortions.json"
 PICTURES = 64
@@ -39,7 +40,8 @@ def distortions_of(
         _, height, width = dataset.input_shape
         count = max(LEAST_PICTURES, min(PICTURES, PIXELS // (height * width)))
         pictures = batches(dataset.train, count, generator=torch.Generator().manual_seed(seed))
-        found = distortions(supernet, next(iter(pictures))[0], seed=seed, on_site=on_site)
+        images = next(iter(pictures))[0].to(device_of(supernet))
+        found = distortions(supernet, images, seed=seed, on_site=on_site)
         written = file.with_name(file.name + ".part")
         written.write_text(json.dumps([values.tolist() for values in found]))
         os.replace(written, file)

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.ablation import FULL, VARIANTS, make_variant, worth
 from benchmarks.nasbench201 import DEVICES, CellSpace, Table
+from benchmarks.readme import ablation_table
 from benchmarks.search import Cell, run_cell
 from search.history import History, Observation
 
@@ -54,3 +55,5 @@ def test_worth_compares_the_same_runs() -> None:
     assert found.loc["uniform", "lost"] == pytest.approx((0.5 + 1.5 + 0.5) / 3)
     assert found.loc["uniform", "lost_error"] == pytest.approx(1 / 3)
     assert found.loc[FULL, "lost"] == 0
+    table = ablation_table(found.reset_index()).splitlines()
+    assert table[2:] == ["| npas | 3.25 | – | 4 |", "| uniform | 2.17 | +0.83 +- 0.33 | 3 |"]
