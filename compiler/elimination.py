@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 import numpy.typing as npt
@@ -25,30 +26,39 @@ def minimise(factors: Sequence[Factor], sizes: Mapping[str, int]) -> dict[str, i
     Variables are eliminated one after another, the one with the fewest neighbours first, so that the effort is
     exponential only in how entangled they are: linear along chains, and little more around residual connections.
     """
-    left = list(factors)
     undo: list[tuple[str, tuple[str, ...], npt.NDArray[np.intp]]] = []
-    waiting = list(sizes)
     place = {name: index for index, name in enumerate(sizes)}
     near: dict[str, set[str]] = {name: set() for name in sizes}
-    for factor in factors:
+    terms = list(factors)
+    about: dict[str, list[int]] = {name: [] for name in sizes}
+    for number, factor in enumerate(factors):
         for name in factor.variables:
+            about[name].append(number)
             near[name].update(factor.variables)
             near[name].discard(name)
-    while waiting:
-        chosen = min(waiting, key=lambda name: len(near[name]))
-        waiting.remove(chosen)
+    added: set[int] = set()
+    queue = [(len(near[name]), place[name], name) for name in sizes]
+    heapify(queue)
+    while queue:
+        neighbours, _, chosen = heappop(queue)
+        if chosen not in near or neighbours != len(near[chosen]):
+            continue  # it is in the queue a second time, or was eliminated
         others = tuple(sorted(near.pop(chosen), key=place.__getitem__))
         for name in others:
             near[name].update(others)
             near[name] -= {name, chosen}
+            heappush(queue, (len(near[name]), place[name], name))
         scope = (chosen, *others)
         total = np.zeros([sizes[name] for name in scope])
-        for factor in (f for f in left if chosen in f.variables):
-            total += _spread(factor, scope)
-        left = [f for f in left if chosen not in f.variables]
+        for number in about[chosen]:
+            if number not in added:
+                added.add(number)
+                total += _spread(terms[number], scope)
         undo.append((chosen, others, total.argmin(0)))
         if others:
-            left.append(Factor(others, total.min(0)))
+            for name in others:
+                about[name].append(len(terms))
+            terms.append(Factor(others, total.min(0)))
     values: dict[str, int] = {}
     for name, others, best in reversed(undo):
         values[name] = int(best[tuple(values[other] for other in others)])
