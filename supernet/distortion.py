@@ -26,6 +26,8 @@ DIRECTIONS = 4
 LEAST = 1e-6
 """Of a channel's deviation, relative to what it should be: below it is rounding."""
 
+_OTHERWISE = "or search without distortions: +search.options.distortions=null"
+
 
 class Changeable(Protocol):
     """Weights of all candidates, of which one site at a time can be changed: a `SuperNet`, or an `OwnModel`."""
@@ -70,7 +72,7 @@ def distortions(
         on_site: called after every site with the number of those that are done.
 
     Raises:
-        DistortionFailed: outputs, or what a choice does to them, are not finite.
+        DistortionFailed: outputs, or what a choice does to them, are not finite, or no gradient gets to a site.
     """
     space, largest = shared.space, shared.space.largest()
     sites = range(len(space.site_names))
@@ -83,11 +85,9 @@ def distortions(
     if not scale > 0:
         raise DistortionFailed(
             f"the variance of the outputs over {len(images)} pictures is {scale}: look for non-finite or zero weights, "
-            "and for pictures that are all alike"
+            f"and for pictures that are all alike, {_OTHERWISE}"
         )
-    directions = _directions(logits, [watch.written for watch in watched.values()], seed)
-    for watch, gradients in zip(watched.values(), directions, strict=True):
-        watch.gradients = gradients
+    _differentiate(logits, watched, seed)
     found = []
     for site, kept in zip(sites, largest.choices, strict=True):
         choices = space.choices(site)
@@ -97,7 +97,7 @@ def distortions(
             worst = choices[int(np.argmin(np.isfinite(values)))]
             raise DistortionFailed(
                 f"{worst} at site {space.site_names[site]!r} moves the outputs by something that is not finite: look "
-                "for non-finite weights"
+                f"for non-finite weights, {_OTHERWISE}"
             )
         found.append(values)
         if on_site is not None:
@@ -105,16 +105,25 @@ def distortions(
     return tuple(found)
 
 
-def _directions(logits: Tensor, outputs: Sequence[Tensor], seed: int) -> list[Tensor]:
-    """v^T J of each output: [DIRECTIONS, N, ...]; 0 where the logits do not depend on it."""
+def _differentiate(logits: Tensor, watched: Mapping[str, _Watch], seed: int) -> None:
+    """Gives every watch its v^T J."""
     generator = torch.Generator().manual_seed(seed)
+    outputs = [watch.written for watch in watched.values()]
     passes = []
     for last in range(DIRECTIONS - 1, -1, -1):
         v = torch.randn(logits.shape, generator=generator).to(logits)
-        passes.append(
-            torch.autograd.grad(logits, outputs, v, retain_graph=last > 0, allow_unused=True, materialize_grads=True)
-        )
-    return [torch.stack(gradients) for gradients in zip(*passes, strict=True)]
+        found: Sequence[Tensor | None] = [None] * len(outputs)
+        if logits.requires_grad and all(output.requires_grad for output in outputs):
+            found = torch.autograd.grad(logits, outputs, v, retain_graph=last > 0, allow_unused=True)
+        for path, gradient in zip(watched, found, strict=True):
+            if gradient is None:
+                raise DistortionFailed(
+                    f"no gradient gets from the outputs to {path!r}, so that it cannot be told what changes there do. "
+                    f"Take out what stops it (detach, no_grad), {_OTHERWISE}"
+                )
+        passes.append([gradient for gradient in found if gradient is not None])
+    for watch, gradients in zip(watched.values(), zip(*passes, strict=True), strict=True):
+        watch.gradients = torch.stack(gradients)
 
 
 @torch.no_grad()

@@ -177,6 +177,21 @@ def test_shared_weights_and_random_state_stay(shared: Any) -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
+class Blocked(Net):
+    """Its first half is out of the gradient's reach."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = self.relu(self.bn(self.inner(self.relu(self.stem(x)))))
+        return self.classifier(self.relu(self.hidden(self.outer(x).mean((2, 3)))))  # type: ignore[no-any-return]
+
+
+def test_a_network_that_stops_gradients_is_refused() -> None:
+    blocked = OwnModel(Blocked().eval(), OWN, (1, 32, 32), 5).eval()
+    with pytest.raises(DistortionFailed, match=r"no gradient gets from the outputs to 'inner'.*distortions=null"):
+        distortions(blocked, pictures(4))
+
+
 def test_tells_how_far_it_is(own: OwnModel) -> None:
     done: list[int] = []
     distortions(own, pictures(2), on_site=done.append)
