@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import BayesianRidge
@@ -9,8 +11,11 @@ from sklearn.linear_model import BayesianRidge
 from pruning.errors import BudgetTooSmall
 from pruning.knapsack import Option, select
 from search.encoding import Code
+from search.feasible import LatencyFunction
 from search.history import History
+from search.least_distortion import LeastDistortion
 from search.samplers.base import CandidateSampler
+from supernet import ChoiceSpace
 
 TRIES = 10
 CORRECTIONS = 5
@@ -22,12 +27,21 @@ class KnapsackSampler(CandidateSampler):
     Bayesian ridge regression (MacKay 1992) on which choice each site has. Every proposal draws the worths from their
     posterior once, so that proposals differ as much as the worths are uncertain (Thompson 1933), and solves the
     multiple-choice knapsack (as HALP does, Shen et al. 2022, arXiv 2110.10811) with what each choice adds to the
-    fastest candidate's latency. Where the whole is slower than the sum of its parts, less is allowed for the parts. A
-    tenth of the trials, at least 10, begin uniform feasible; so does the next where 10 draws give nothing new.
+    fastest candidate's latency. Where the whole is slower than the sum of its parts, less is allowed for the parts.
+
+    A tenth of the trials, at least 10, come before that: candidates of least distortion if distortions are known, or
+    uniform feasible ones. The next is uniform, too, where 10 draws give nothing new.
     """
 
+    def __init__(self, space: ChoiceSpace, latency: LatencyFunction, budget_ms: float, **options: Any) -> None:
+        super().__init__(space, latency, budget_ms, **options)
+        self._rule = None if self.distortions is None else LeastDistortion(self.feasible, self.distortions())
+
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
-        if len(history) >= max(10, self.trials // 10) and history.observations:
+        if len(history) < max(10, self.trials // 10):
+            by_rule = None if self._rule is None else self._rule.start(rng, history.seen)
+            return self.feasible.draw(rng, history.seen) if by_rule is None else by_rule
+        if history.observations:
             rows = self._indicators([observation.code for observation in history.observations])
             model = BayesianRidge().fit(rows, [observation.reward for observation in history.observations])
             root = _root(model.sigma_)
