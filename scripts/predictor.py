@@ -14,7 +14,7 @@ from scripts import inputs
 from scripts.console import console, say
 from scripts.files import read_json, write_json
 from scripts.report.accuracy import terminal_table, worst_table
-from search import kernel_specs
+from search import timed_specs
 from supernet import Candidate
 
 _JUDGES = 3
@@ -30,7 +30,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
         say(f"{int(table['older'].sum())} of {len(table)} kernels were timed with another compiler or version of npas.")
     predictor = _fitted(config, table, device)
     networks: list[dict[str, Any]] = read_json(run_dir / "networks.json")
-    specs = [kernel_specs(space, Candidate.from_json(row["candidate"]), device.target) for row in networks]
+    specs = [timed_specs(space, Candidate.from_json(row["candidate"]), device.target) for row in networks]
     held_out = [index % _JUDGES == 0 for index in range(len(networks))]
     fitted = [index for index, held in enumerate(held_out) if not held]
     predictor.fit_networks([specs[i] for i in fitted], [networks[i]["measured_ms"] for i in fitted])

@@ -21,7 +21,7 @@ from scripts import supernet as supernet_stage
 from scripts.console import progress
 from scripts.files import read_json, write_json
 from scripts.side_by_side import compare
-from search import Bracket, Tournament, fit_pruned, kernel_specs
+from search import Bracket, Tournament, fit_pruned, timed_specs
 from search.cluster.parcel import pack_compiled
 from supernet import Candidate, OwnModel, SuperNet
 from training import evaluate, fit, recalibrate_as_trained
@@ -149,7 +149,7 @@ class Tuner:
         algorithm: str | None,
     ) -> None:
         networks.save(network.eval(), candidate, folder / "model.safetensors")
-        prediction = self.predictor.predict_network(kernel_specs(self.supernet.space, candidate, self._target))
+        prediction = self.predictor.predict_network(timed_specs(self.supernet.space, candidate, self._target))
         write_json(
             folder / "candidate.json",
             {

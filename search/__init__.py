@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from search.driver import Search
     from search.errors import SearchError
     from search.evaluator import SupernetEvaluator
-    from search.lowering import kernel_specs
+    from search.lowering import kernel_specs, timed_specs
     from search.objective import reward
     from search.pareto import hypervolume, pareto_front
     from search.pruned_fit import fit_pruned
@@ -30,7 +30,7 @@ _HOMES = {
     "driver": ("Search",),
     "errors": ("SearchError",),
     "evaluator": ("SupernetEvaluator",),
-    "lowering": ("kernel_specs",),
+    "lowering": ("kernel_specs", "timed_specs"),
     "objective": ("reward",),
     "pareto": ("hypervolume", "pareto_front"),
     "pruned_fit": ("fit_pruned",),
@@ -71,6 +71,7 @@ __all__ = [
     "reward",
     "run_search",
     "sampler_names",
+    "timed_specs",
 ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
-from compiler import Call, KernelSpec, Target, find_target, sequence
+from compiler import Call, KernelSpec, Target, find_target, schedule, sequence
+from pruning import Sparsity
 from search.model_lowering import ModelLowering
 from search.structure import reached_structure
 from supernet import Candidate, ChoiceSpace, Layer, ModelSpace, SearchSpace
@@ -35,6 +37,26 @@ def kernel_specs(space: ChoiceSpace, candidate: Candidate, device: str | Target 
     first = layers[0]
     inputs = {"input": (first.in_channels, first.size, first.size)}
     return tuple(call.spec for call in sequence(calls, inputs, [tensor], target))
+
+
+def timed_specs(space: ChoiceSpace, candidate: Candidate, device: str | Target = "local") -> tuple[KernelSpec, ...]:
+    """Kernels that take as long as those of `kernel_specs`, to predict with.
+
+    Where computing zeros is cheaper than skipping them, that is what is done, and the kernel takes as long as
+    the dense one: a search has to see that such pruning gains nothing.
+
+    Raises:
+        InvalidCandidate: the candidate is not of this space.
+    """
+    target = find_target(device)
+    return tuple(_timed(spec, target) for spec in kernel_specs(space, candidate, target))
+
+
+@lru_cache(maxsize=1 << 16)
+def _timed(spec: KernelSpec, target: Target) -> KernelSpec:
+    if spec.sparsity.dense or schedule(spec, target).form == "sparse":
+        return spec
+    return replace(spec, sparsity=Sparsity())
 
 
 @lru_cache(maxsize=4)

@@ -22,7 +22,7 @@ from search.driver import Search
 from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
 from search.feasible import FeasibleSet, LatencyFunction
-from search.lowering import kernel_specs
+from search.lowering import timed_specs
 from search.result import Evaluation, SearchResult
 from search.study import STUDY_NAME, copy_to_file
 from supernet import (
@@ -113,7 +113,7 @@ def prepare_search(
 
     @cache
     def latency(candidate: Candidate) -> NetworkPrediction:
-        return predictor.predict_network(kernel_specs(space, candidate, target))
+        return predictor.predict_network(timed_specs(space, candidate, target))
 
     @cache
     def distortions() -> Distortions:
@@ -149,9 +149,9 @@ def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budge
     space = supernet.space
 
     def latency(candidate: Candidate) -> float:
-        return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
+        return predictor.predict_network(timed_specs(space, candidate, target)).upper_ms
 
-    dense = predictor.predict_network(kernel_specs(space, space.largest(), target)).mean_ms
+    dense = predictor.predict_network(timed_specs(space, space.largest(), target)).mean_ms
     budget_ms = budgets.resolve(dense, lambda: fastest_ms(space, latency))[-1]
     if latency(space.smallest()) > budget_ms:
         FeasibleSet(Encoding(space), latency, budget_ms)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from latency_model import LatencyPredictor
 from scripts import inputs
 from scripts.files import read_json
-from search import kernel_specs
+from search import timed_specs
 from search.distortion_file import DISTORTIONS, read_distortions
 from search.history import History, Observation
 from search.insight import Insight
@@ -31,7 +31,7 @@ def learned(config: DictConfig, run_dir: Path, trials: pd.DataFrame) -> Insight:
 
     @cache
     def latency(candidate: Candidate) -> float:
-        return predictor.predict_network(kernel_specs(space, candidate, target)).upper_ms
+        return predictor.predict_network(timed_specs(space, candidate, target)).upper_ms
 
     file = run_dir / DISTORTIONS
     dense_ms = read_json(run_dir / DENSE)["measured_ms"]
