@@ -268,6 +268,7 @@ def render(folder: Path) -> str:
         rank_table(read_table(folder / "rank_correlation.csv")[0]),
         supernet_table(read_table(folder / "supernet.csv")[0]),
         main_job_table(read_table(folder / "mobile_cifar.csv")[0]),
+        main_job_table(read_table(folder / "own_resnet56.csv")[0]),
         ablation_table(read_table(folder / "ablation.csv")[0]),
         own_space_table(read_table(folder / "own_space.csv")[0]),
     ]
