@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from search.errors import FeasibleSetExhausted
 from search.feasible import FeasibleSet, LatencyFunction
 from search.history import PROPOSAL, History, read_history
 from search.insight import Insight
+from search.least_distortion import LeastDistortion
 from supernet import Candidate, ChoiceSpace, Distortions
 
 
@@ -67,6 +69,16 @@ class CandidateSampler(BaseSampler, ABC):
     def insight(self, history: History) -> Insight:
         """What the sampler has learned from a history."""
         return Insight()
+
+    @cached_property
+    def rule(self) -> LeastDistortion | None:
+        """Gives candidates of least distortion, if distortions are known."""
+        return None if self.distortions is None else LeastDistortion(self.feasible, self.distortions())
+
+    def first(self, history: History, rng: np.random.Generator) -> Code | None:
+        """A candidate to begin with: by the rule, as long as that gives new ones, or uniform."""
+        by_rule = None if self.rule is None else self.rule.start(rng, history.seen)
+        return self.feasible.draw(rng, history.seen) if by_rule is None else by_rule
 
     @property
     def rejected(self) -> int:

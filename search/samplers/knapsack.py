@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import BayesianRidge
@@ -11,11 +9,8 @@ from sklearn.linear_model import BayesianRidge
 from pruning.errors import BudgetTooSmall
 from pruning.knapsack import Option, select
 from search.encoding import Code
-from search.feasible import LatencyFunction
 from search.history import History
-from search.least_distortion import LeastDistortion
 from search.samplers.base import CandidateSampler
-from supernet import ChoiceSpace
 
 TRIES = 10
 CORRECTIONS = 5
@@ -33,14 +28,9 @@ class KnapsackSampler(CandidateSampler):
     uniform feasible ones. The next is uniform, too, where 10 draws give nothing new.
     """
 
-    def __init__(self, space: ChoiceSpace, latency: LatencyFunction, budget_ms: float, **options: Any) -> None:
-        super().__init__(space, latency, budget_ms, **options)
-        self._rule = None if self.distortions is None else LeastDistortion(self.feasible, self.distortions())
-
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
         if len(history) < max(10, self.trials // 10):
-            by_rule = None if self._rule is None else self._rule.start(rng, history.seen)
-            return self.feasible.draw(rng, history.seen) if by_rule is None else by_rule
+            return self.first(history, rng)
         if history.observations:
             rows = self._indicators([observation.code for observation in history.observations])
             model = BayesianRidge().fit(rows, [observation.reward for observation in history.observations])

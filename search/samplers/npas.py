@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,11 @@ from search.encoding import Code
 from search.feasible import LatencyFunction
 from search.history import History
 from search.insight import Insight, forecasts, preferences
-from search.least_distortion import LeastDistortion
 from search.pool import make_pool
 from search.q_learning import Decisions, QLearning
 from search.samplers.base import CandidateSampler
 from search.surrogate import Surrogate
-from supernet import ChoiceSpace, Distortions
+from supernet import ChoiceSpace
 
 AGENT_SHARE = 0.5
 """Of the trials, at whose end the agent's epsilon is down to 0.1."""
@@ -46,34 +46,27 @@ class NPASSampler(CandidateSampler):
         latency: LatencyFunction,
         budget_ms: float,
         *,
-        seed: int = 0,
-        trials: int = 200,
         startup: int | None = None,
-        distortions: Callable[[], Distortions] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(space, latency, budget_ms, seed=seed, trials=trials, distortions=distortions)
-        self.startup = max(10, trials // 10) if startup is None else startup
+        super().__init__(space, latency, budget_ms, **options)
+        self.startup = max(10, self.trials // 10) if startup is None else startup
         decisions = Decisions(self.encoding.choices, self.feasible.extra_ms, self.feasible.slack_ms)
-        self._agent = QLearning(decisions, seed=seed, trials=round(AGENT_SHARE * trials), random_phase=self.startup)
-        known = None if distortions is None else distortions()
-        self._surrogate = Surrogate(space, known)
-        self._rule = None if known is None else LeastDistortion(self.feasible, known)
+        self._agent = QLearning(
+            decisions, seed=self.seed, trials=round(AGENT_SHARE * self.trials), random_phase=self.startup
+        )
+        self._surrogate = Surrogate(space, None if self.distortions is None else self.distortions())
 
     def propose(self, history: History, rng: np.random.Generator) -> Code | None:
         if len(history) < self.startup or not history.observations:
-            return self._first(history, rng)
+            return self.first(history, rng)
         pool = self._pool(history, rng)
         if not pool:
             return self.feasible.draw(rng, history.seen)
         return pool[int(np.argmax(self._worths(history, pool, rng)))]
 
-    def _first(self, history: History, rng: np.random.Generator) -> Code | None:
-        """A candidate to begin with: by rule, as long as that gives new ones, or uniform."""
-        by_rule = None if self._rule is None else self._rule.start(rng, history.seen)
-        return self.feasible.draw(rng, history.seen) if by_rule is None else by_rule
-
     def _pool(self, history: History, rng: np.random.Generator) -> list[Code]:
-        by_rule = None if self._rule is None else partial(self._rule.draw, rng)
+        by_rule = None if self.rule is None else partial(self.rule.draw, rng)
         return make_pool(self.feasible, history, self._proposer(history, rng), rng, by_rule)
 
     def _worths(self, history: History, pool: list[Code], rng: np.random.Generator) -> NDArray[np.float64]:
