@@ -30,13 +30,13 @@ from compiler import SELF_CONTAINED, CompiledModel, KernelSpec, compile_model
 from latency_model import Device, KernelStore, LatencyPredictor, ProfileProgress, load_device, profile
 from latency_model.inventory import common_kernels
 from latency_model.store import SPEC_COLUMNS
-from scripts.profile import compile_untrained, with_conversions, with_relatives
-from search import kernel_specs
-from supernet import SearchSpace, SuperNet, make_space
+from scripts.profile import compile_untrained, spread_candidates, with_conversions, with_relatives
+from search import timed_specs
+from supernet import Candidate, SearchSpace, SuperNet, make_space
 
 WORK = Path("runs/benchmarks/latency")
 SPACES = {name: Path(__file__).parents[1] / "conf" / "space" / f"{name}.yaml" for name in ("tiny", "mobile_cifar")}
-POOL, AT_LARGE, CANDIDATES, FITTED, NARROWER = 2000, 2000, 50, 12, 3
+POOL, AT_LARGE, CANDIDATES, FITTED, NARROWER = 2000, 2000, 50, 20, 3
 ROUNDS, SECONDS = 5, 0.15
 FAMILIES = ("mobilenet_v2", "cifar_resnet56", "resnet50")
 PRUNINGS = (("block_punched", 2.0), ("block_punched", 5.0), ("block_punched", 10.0), ("block_kernel", 5.0))
@@ -65,28 +65,36 @@ def cifar_space(name: str, left: float = 1.0, align: int = 1) -> SearchSpace:
 def space_kernels(name: str, device: Device) -> list[KernelSpec]:
     """Kernels that the space's candidates are made of."""
     space, rng = cifar_space(name), np.random.default_rng(0)
-    candidates = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(POOL))]
-    occurring = (spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target))
+    candidates = spread_candidates(space, POOL, rng)
+    occurring = (spec for candidate in candidates for spec in timed_specs(space, candidate, device.target))
     return with_relatives(with_conversions(occurring))
 
 
 def candidates(device: Device) -> Iterator[Case]:
-    """Random candidates of the spaces, and some of spaces with a tenth fewer channels, unrounded and rounded.
+    """Candidates of the spaces to fit on, as the main job draws them; random ones to judge by; and some of spaces with
+    a tenth fewer channels, unrounded and rounded.
 
     With `narrows`, as in mobile_cifar, all widths are multiples of 8; only the main job's space is narrowed otherwise.
     """
-    draws = [(f"{name} {kind}", cifar_space(name), count, seed) for name in SPACES for kind, count, seed in _DRAWS]
-    draws.append(("tiny unrounded", cifar_space("tiny", LEFT), NARROWER, 5))
-    draws.append(("tiny rounded", cifar_space("tiny", LEFT, align=8), NARROWER, 5))
-    for name, space, count, seed in draws:
-        rng, supernet = np.random.default_rng(seed), SuperNet(space)
-        for index in range(count):
-            chosen = space.sample(rng)
-            compiled = compile_untrained(supernet, chosen, device, (3, 32, 32))
-            yield Case(f"{name} {index}", compiled, kernel_specs(space, chosen, device.target))
+    for name in SPACES:
+        space = cifar_space(name)
+        yield from _cases(f"{name} fitted", space, spread_candidates(space, FITTED, np.random.default_rng(2)), device)
+        yield from _cases(f"{name} candidate", space, _random(space, CANDIDATES, seed=1), device)
+    for kind, align in (("unrounded", 1), ("rounded", 8)):
+        space = cifar_space("tiny", LEFT, align)
+        yield from _cases(f"tiny {kind}", space, _random(space, NARROWER, seed=5), device)
 
 
-_DRAWS = (("fitted", FITTED, 2), ("candidate", CANDIDATES, 1))
+def _random(space: SearchSpace, count: int, *, seed: int) -> list[Candidate]:
+    rng = np.random.default_rng(seed)
+    return [space.sample(rng) for _ in range(count)]
+
+
+def _cases(name: str, space: SearchSpace, chosen: Sequence[Candidate], device: Device) -> Iterator[Case]:
+    supernet = SuperNet(space)
+    for index, candidate in enumerate(chosen):
+        compiled = compile_untrained(supernet, candidate, device, (3, 32, 32))
+        yield Case(f"{name} {index}", compiled, timed_specs(space, candidate, device.target))
 
 
 def families(device: Device) -> Iterator[Case]:

@@ -30,7 +30,7 @@ from latency_model import (
 from scripts import inputs
 from scripts.console import progress
 from scripts.files import read_json, write_json
-from search import kernel_specs
+from search import timed_specs
 from supernet import Candidate, ChoiceSpace, OwnModel, SuperNet
 
 _POOL = 400
@@ -54,6 +54,17 @@ def compile_untrained(
     """The candidate as it will be executed on a picture of `shape`: latency does not depend on the weights' values."""
     network = supernet.extract(candidate).eval()
     return compile_model(network, torch.zeros(1, *shape), device=device.target, passes=WIDTH_KEEPING)
+
+
+def spread_candidates(space: ChoiceSpace, count: int, rng: np.random.Generator) -> list[Candidate]:
+    """From the smallest candidate, over uniformly drawn ones in the middle, to the largest.
+
+    Those drawn uniformly have almost the same latency, the more so the more sites there are, while a search looks where
+    its budget is, and the dense network, of which a budget may be a share, is far from them.
+    """
+    smallest, largest = space.smallest(), space.largest()
+    shares = np.linspace(-1, 1, count)
+    return [space.sample_near(largest if share > 0 else smallest, abs(share), rng) for share in shares]
 
 
 def with_relatives(pool: Iterable[KernelSpec]) -> list[KernelSpec]:
@@ -97,8 +108,8 @@ def _scaled(spec: KernelSpec, factor: float) -> KernelSpec:
 
 def _profile_kernels(config: DictConfig, space: ChoiceSpace, device: Device, path: Path) -> None:
     rng = np.random.default_rng(config.seed)
-    candidates = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(_POOL))]
-    occurring = (spec for candidate in candidates for spec in kernel_specs(space, candidate, device.target))
+    candidates = spread_candidates(space, _POOL, rng)
+    occurring = (spec for candidate in candidates for spec in timed_specs(space, candidate, device.target))
     pool = with_relatives(with_conversions(occurring))
     if config.profile.minutes is None:
         _time_some(config, pool, device, KernelStore(path))
@@ -157,7 +168,7 @@ def _profile_networks(
     `path` is written after each of them, and what it holds for this environment already is not timed again.
     """
     rng = np.random.default_rng(config.seed + 1)
-    candidates = [supernet.space.sample(rng) for _ in range(config.profile.networks)]
+    candidates = spread_candidates(supernet.space, config.profile.networks, rng)
     timed = _timed_before(path, candidates, device)
     with progress() as bar:
         task = bar.add_task("compiling networks", total=len(candidates), note="")

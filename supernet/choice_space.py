@@ -87,6 +87,19 @@ class ChoiceSpace(ABC):
         """A candidate drawn uniformly from the space."""
         return self.decode(rng.integers(self._radices).tolist())
 
+    def sample_near(self, end: Candidate, share: float, rng: np.random.Generator) -> Candidate:
+        """A candidate that has the choice of `end` at each site with probability `share`, and else one drawn uniformly.
+
+        Raises:
+            InvalidCandidate: `end` is not of this space.
+            ValueError: `share` is not in [0, 1].
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"the share of choices taken from a candidate lies in [0, 1], not {share}")
+        drawn = rng.integers(self._radices)
+        taken = rng.random(len(drawn)) < share
+        return self.decode(np.where(taken, self.encode(end), drawn).tolist())
+
     def mutate(self, candidate: Candidate, rng: np.random.Generator, *, sites: int = 1) -> Candidate:
         """The candidate with another choice, drawn uniformly, at exactly `sites` random sites.
 

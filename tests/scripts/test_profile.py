@@ -3,14 +3,21 @@
 import json
 import sys
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from scipy.stats import spearmanr
 
 from compiler import KernelSpec, compile_specs, local_target
 from latency_model import KernelStore, choose_kernels
 from scripts import cli
-from scripts.profile import with_conversions, with_relatives
+from scripts.profile import spread_candidates, with_conversions, with_relatives
+from search import kernel_specs
+from supernet import make_space
 
+TINY = Path(__file__).parents[2] / "conf" / "space" / "tiny.yaml"
 CONV = KernelSpec("conv", 12, 20, 9, 9, (3, 3), padding=(1, 1))
 LINEAR = KernelSpec("linear", 20, 10, 1, 1)
 
@@ -31,6 +38,15 @@ def test_changes_of_layout_can_be_timed_alone() -> None:
     asked = table[table.spec_index >= 0].sort_values("spec_index")
     assert [KernelSpec.from_dict(row) for _, row in asked.iterrows()] == changes
     assert all(first < second for first, second in pairwise(asked.index))
+
+
+def test_networks_are_spread_from_the_smallest_to_the_largest() -> None:
+    tiny = make_space(yaml.safe_load(TINY.read_text()), (1, 32, 32), 10)
+    candidates = spread_candidates(tiny, 41, np.random.default_rng(0))
+    work = [sum(spec.macs_kept for spec in kernel_specs(tiny, candidate)) for candidate in candidates]
+    assert (candidates[0], candidates[-1]) == (tiny.smallest(), tiny.largest())
+    assert spearmanr(range(41), work).statistic > 0.8
+    assert max(np.diff(np.sort(work))) < 0.25 * (max(work) - min(work))
 
 
 FRAGILE = """#!{python}

@@ -48,6 +48,23 @@ def test_the_same_seed_draws_the_same_candidates(tiny: SearchSpace) -> None:
     assert list(drawn(tiny, 20, seed=3)) != list(drawn(tiny, 20, seed=4))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_samples_near_a_candidate_have_so_many_of_its_choices(small: SearchSpace, share: float) -> None:
+    rng, end, count = np.random.default_rng(0), small.encode(small.largest()), 4000
+    codes = np.array([small.encode(small.sample_near(small.largest(), share, rng)) for _ in range(count)])
+    for i, column in enumerate(codes.T):
+        options = len(small.choices(i))
+        expected = share + (1 - share) / options
+        deviation = math.sqrt(expected * (1 - expected) / count)
+        assert abs(np.mean(column == end[i]) - expected) <= 5 * deviation
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_samples_nearer_than_at_the_candidate_are_refused(small: SearchSpace, share: float) -> None:
+    with pytest.raises(ValueError, match="lies in"):
+        small.sample_near(small.largest(), share, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("sites", [1, 2, 4])
 def test_mutation_changes_exactly_so_many_sites(small: SearchSpace, sites: int) -> None:
     rng = np.random.default_rng(0)
