@@ -120,7 +120,7 @@ def _loop(spec: KernelSpec, cols: int, count: str, held: bool) -> str:
         lines.append(f"{{ const float *xr = xp + {i} * xrow;")
         lines += [] if held else [f"  {_weight(i * kw + j)}" for j in range(kw)]
         for position in used:
-            lines.append(f"  {{ const vf v = *(const vf *)(xr + {position} * VL);")
+            lines.append(f"  {{ vf v = *(const vf *)(xr + {position} * VL); KEEP(v);")
             for j in range(kw):
                 q, rest = divmod(position - j * dilation, stride)
                 if rest == 0 and 0 <= q < cols:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from scripts.report.contents import Contents
 
-WANTED_PARETO = 3
 WANTED_WITHIN_TEN = 80.0
 ALLOWED_DROP = 1.5
 
@@ -28,7 +27,8 @@ def summary(contents: Contents) -> str:
     whole = (
         f"{start} {len(contents.feasible)} of {len(contents.winners)} networks that were fine-tuned meet "
         f"{'the largest' if smaller else 'it'} by "
-        f"measurement, and {len(contents.pareto)} of them are better than every other one in accuracy or in latency. "
+        f"measurement, and {len(contents.pareto)} of them {'is' if len(contents.pareto) == 1 else 'are'} better than "
+        f"every other one in accuracy or in latency. "
         f"The best one (network {best.name}) takes {best.measured_ms:.3f} ms and gets {best.test_accuracy:.2f} % "
         f"right: {best.dense_ms / best.measured_ms:.2f}× as fast as the dense network compiled in the same way, and "
         f"{best.onnxruntime_dense_ms / best.measured_ms:.2f}× as fast as ONNX Runtime on the dense network."
@@ -71,10 +71,11 @@ def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
 
 
 def _winner_shortfalls(contents: Contents) -> Iterator[str]:
-    if len(contents.pareto) < WANTED_PARETO:
+    found, wanted = len(contents.pareto), contents.config.winners.pareto
+    if found < wanted:
         yield (
-            f"Only {len(contents.pareto)} networks of the Pareto set meet the budget by measurement; "
-            f"{WANTED_PARETO} were wanted."
+            f"Only {found} {'network' if found == 1 else 'networks'} of the Pareto set "
+            f"{'meets' if found == 1 else 'meet'} the budget by measurement; {wanted} were wanted."
         )
     for winner in contents.winners:
         if not winner.within_budget:

@@ -17,6 +17,7 @@ CONFIG = {
     "space": {"name": "tiny"},
     "budget": "50%",
     "search": {"sampler": "npas", "steps": 20},
+    "winners": {"pareto": 3},
     "seed": 0,
 }
 KERNELS = (
