@@ -52,11 +52,11 @@ def offers(spec: KernelSpec, target: Target) -> list[Schedule]:
 
 @lru_cache(maxsize=65536)
 def shared(spec: KernelSpec, threads: int, target: Target) -> KernelSpec:
-    """`spec` on as many of `threads` as its work is worth, and has pieces for."""
+    """`spec` on as many of `threads` as its work is worth, has pieces for, and is done no later by."""
     alone = schedule(replace(spec, threads=1), target)
     for worthwhile in range(min(threads, int(alone.cycles / THREAD_CYCLES)), 1, -1):
         offered = _adding_alike(_candidates(replace(spec, threads=worthwhile), target), alone)
-        if max(offer.pieces for offer in offered) >= worthwhile:
+        if any(offer.pieces >= worthwhile and offer.cycles <= alone.cycles for offer in offered):
             return replace(spec, threads=worthwhile)
     return replace(spec, threads=1)
 

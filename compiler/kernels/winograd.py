@@ -8,7 +8,8 @@ Winograd and of pruning multiply.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -29,7 +30,8 @@ from compiler.kernels.base import (
 )
 from compiler.kernels.epilogue import apply, suffix
 from compiler.kernels.products import (
-    THIRD_CACHE_SPEED,
+    SECOND_CACHE,
+    SECOND_CACHE_SPEED,
     accumulate,
     channels_an_index,
     kept_share,
@@ -46,7 +48,14 @@ PLANES = 36
 CACHE_BYTES = 600_000
 """What U and M of a chunk may take of the second-level cache."""
 MOST_BYTES = 6_000_000
-"""What U and M of a chunk may take of the third-level cache, where products are taken plane by plane."""
+"""What U and M of a chunk may take of the third-level cache, where products are taken plane by plane: weights are then
+one stream, which the processor fetches ahead, and a plane of U stays in the first-level cache."""
+LAST_CACHE = 4_000_000
+"""Bytes of a layer's weights that the other layers of a network leave in the last cache."""
+STREAM_SPEED = 30.0
+"""Bytes a cycle that are read or written one after the other there."""
+MEMORY_SPEED, WIDE_MEMORY_SPEED = 8.0, 5.0
+"""Bytes a cycle of weights that come from memory, one or two vectors of filters at a time, or more."""
 INPUT_CYCLES = 150.0
 """Transforming one tile of one channel block."""
 OUTPUT_CYCLES = 120.0
@@ -71,51 +80,128 @@ DIMS = (
 )
 
 
+@dataclass(frozen=True)
+class Products:
+    """One way to take the products of a layer, whatever its weights are kept as.
+
+    Attributes:
+        near: tiles that one thread works on.
+        input_cycles, output_cycles: of the transformations.
+        weight_vectors: vectors of filters in all kept kernels.
+        For the others see `Schedule`.
+    """
+
+    form: str
+    vectors: int
+    cols: int
+    unroll: int
+    entries: float
+    pieces: int
+    blocks_shared: bool
+    tiles: int
+    near: int
+    threads: int
+    lanes: int
+    filter_blocks: int
+    input_cycles: float
+    output_cycles: float
+
+    @property
+    def weight_vectors(self) -> float:
+        return self.entries * self.unroll * self.filter_blocks
+
+    def product_cycles(self, chunk: int) -> float:
+        """Of the products of all planes and filter blocks, so many tiles at a time."""
+        groups = sum(-(-min(chunk, self.tiles - at) // self.cols) for at in range(0, self.tiles, chunk))
+        one = tile_cycles(self.vectors, 1, self.cols, self.unroll, self.entries, self.lanes)
+        return PLANES * groups * one * self.filter_blocks / self.vectors
+
+    def memory_cycles(self, weight_bytes: float) -> float:
+        """Of reading so many bytes of weights once, in one stream."""
+        if weight_bytes <= SECOND_CACHE:
+            return weight_bytes / SECOND_CACHE_SPEED
+        if weight_bytes <= LAST_CACHE:
+            return weight_bytes / STREAM_SPEED
+        return weight_bytes / (MEMORY_SPEED if self.vectors <= 2 else WIDE_MEMORY_SPEED)
+
+    def cycles(self, work: float, weights: float) -> float:
+        """Of everything: `work` behind the transformation of the input, and what it costs to have the `weights`.
+
+        Threads that share filter blocks transform the whole input each; those that share tiles need all weights each.
+        """
+        if self.blocks_shared:
+            return self.input_cycles + share(work + weights, self.pieces, self.threads)
+        return weights + share(self.input_cycles + work, self.pieces, self.threads)
+
+    def schedule(self, family: str, chunk: int, cycles: float, moved: float, group: int = 1) -> Schedule:
+        return Schedule(
+            family,
+            self.form,
+            self.vectors,
+            1,
+            self.cols,
+            chunk=chunk,
+            group=group,
+            unroll=self.unroll,
+            entries=self.entries,
+            pieces=self.pieces,
+            blocks_shared=self.blocks_shared,
+            cycles=cycles,
+            bytes=moved,
+        )
+
+
+def products(spec: KernelSpec, target: Target) -> Iterator[Products]:
+    """All ways that are worth considering, none where the method does not apply."""
+    geometry = (spec.kernel, spec.stride, spec.dilation)
+    if geometry != ((3, 3), (1, 1), (1, 1)) or spec.in_channels < target.vector or min(spec.out_size) < TILE - 1:
+        return
+    tiles = tile_count(spec)[0]
+    filter_blocks = -(-spec.out_channels // target.vector)
+    channel_blocks = -(-spec.in_channels // target.vector)
+    for form in ("dense", "sparse") if spec.sparsity.rate > 1 else ("dense",):
+        for vectors, most in vector_counts(spec, target):
+            for unroll in channels_an_index(spec, form, target):
+                kept = kept_share(spec, vectors * target.vector, unroll, 9) if form == "sparse" else 1.0
+                widths = {split(tiles, longest)[0] for longest in range(1, min(tiles, most) + 1)}
+                for cols, blocks_shared in product(widths, (False, True) if spec.threads > 1 else (False,)):
+                    pieces = filter_blocks // vectors if blocks_shared else -(-tiles // cols)
+                    yield Products(
+                        form=form,
+                        vectors=vectors,
+                        cols=cols,
+                        unroll=unroll,
+                        entries=max(kept * -(-spec.in_channels // unroll), 1.0),
+                        pieces=pieces,
+                        blocks_shared=blocks_shared,
+                        tiles=tiles,
+                        near=tiles if blocks_shared else min(tiles, -(-pieces // spec.threads) * cols),
+                        threads=spec.threads,
+                        lanes=target.vector,
+                        filter_blocks=filter_blocks,
+                        input_cycles=tiles * channel_blocks * INPUT_CYCLES,
+                        output_cycles=tiles * filter_blocks * OUTPUT_CYCLES,
+                    )
+
+
 class Winograd(Family):
-    """3x3 convolutions of stride 1."""
+    """3x3 convolutions of stride 1, their weights transformed when the network is compiled."""
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
-        geometry = (spec.kernel, spec.stride, spec.dilation)
-        if geometry != ((3, 3), (1, 1), (1, 1)) or spec.in_channels < target.vector or min(spec.out_size) < TILE - 1:
-            return
-        tiles = _tile_count(spec)[0]
-        filter_blocks = -(-spec.out_channels // target.vector)
-        channel_blocks = -(-spec.in_channels // target.vector)
-        inputs, outputs = tiles * channel_blocks * INPUT_CYCLES, tiles * filter_blocks * OUTPUT_CYCLES
-        for form in ("dense", "sparse") if spec.sparsity.rate > 1 else ("dense",):
-            for vectors, most in vector_counts(spec, target):
-                for unroll in channels_an_index(spec, form, target):
-                    kept = kept_share(spec, vectors * target.vector, unroll, 9) if form == "sparse" else 1.0
-                    entries = max(kept * -(-spec.in_channels // unroll), 1.0)
-                    weight_bytes = 4.0 * PLANES * entries * unroll * target.vector * filter_blocks
-                    widths = {split(tiles, longest)[0] for longest in range(1, min(tiles, most) + 1)}
-                    for cols, blocks_shared in product(widths, (False, True) if spec.threads > 1 else (False,)):
-                        pieces = filter_blocks // vectors if blocks_shared else -(-tiles // cols)
-                        near = tiles if blocks_shared else min(tiles, -(-pieces // spec.threads) * cols)
-                        for group, chunk in _passes(spec, target, vectors, cols, near):
-                            groups = sum(-(-min(chunk, tiles - at) // cols) for at in range(0, tiles, chunk))
-                            products = PLANES * groups * tile_cycles(vectors, 1, cols, unroll, entries, target.vector)
-                            work = outputs + products * filter_blocks / vectors
-                            streamed = streaming_cycles(weight_bytes, -(-near // chunk))
-                            if group > 1:
-                                work += 2 * _tile_bytes(spec, vectors * group, target) * tiles / THIRD_CACHE_SPEED
-                            yield Schedule(
-                                "winograd",
-                                form,
-                                vectors,
-                                1,
-                                cols,
-                                chunk=chunk,
-                                group=group,
-                                unroll=unroll,
-                                entries=entries,
-                                pieces=pieces,
-                                blocks_shared=blocks_shared,
-                                cycles=inputs + share(work + streamed, pieces, spec.threads)
-                                if blocks_shared
-                                else streamed + share(inputs + work, pieces, spec.threads),
-                                bytes=activation_bytes(spec) + weight_bytes,
-                            )
+        for one in products(spec, target):
+            weight_bytes = 4.0 * PLANES * one.weight_vectors * target.vector
+            moved = activation_bytes(spec) + weight_bytes
+            chunk = block_chunk(spec, target, one.vectors, one.cols, one.near)
+            streamed = streaming_cycles(weight_bytes, -(-one.near // chunk))
+            cycles = one.cycles(one.output_cycles + one.product_cycles(chunk), streamed)
+            yield one.schedule("winograd", chunk, cycles, moved)
+            if (blocks := one.filter_blocks // one.vectors) > 1:
+                a_tile = tile_bytes(spec, one.vectors * blocks, target)
+                chunk = _chunk(a_tile, one.cols, one.near, MOST_BYTES)
+                times = -(-one.near // chunk)
+                work = one.output_cycles + 2 * a_tile * one.tiles / STREAM_SPEED
+                overlapped = overlap(one.product_cycles(chunk), times * one.memory_cycles(weight_bytes))
+                yield one.schedule("winograd", chunk, one.cycles(work + overlapped, 0.0), moved, group=blocks)
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         vectors, cols = schedule.vectors, schedule.cols
@@ -125,7 +211,7 @@ class Winograd(Family):
             lines += [f"*(vf *)(mp + ({q} * {vectors} + {v}) * VL) = a{v}_0_{q};" for q in range(cols)]
         sums = "".join(f"          {line}\n" for line in lines)
         source = f"""
-{_output(name, spec.epilogue)}
+{output_functions(name, spec.epilogue)}
 {signature(name)}
 {{
 {prelude(DIMS)}  const float *bias = (const float *)(c + bias_at), *weights = (const float *)(c + w_at);
@@ -137,15 +223,7 @@ class Winograd(Family):
   const long last = some_tiles.to * {cols} < tiles ? some_tiles.to * {cols} : tiles;
   for (long first = some_tiles.from * {cols}; first < last; first += chunk) {{
     const long some = last - first < chunk ? last - first : chunk;
-    for (long b = 0; b < cblocks; b++) for (long t = 0; t < some; t++) {{
-      const long top = (first + t) / across * {TILE}, left = (first + t) % across * {TILE};
-      const float *xp = x + x0 + b * xplane + top * xrow + left * VL;
-      float *up = U + (b * chunk + t) * VL;
-      const long rows = there_y - top, columns = there_x - left;
-      if (rows >= 6 && columns >= 6) npas_wino_in(xp, xrow, up, uplane);
-      else npas_wino_in_edge(xp, xrow, up, uplane, rows, columns);
-    }}
-    for (long g = filters.from / group * group; g < filters.to; g += group) {{
+{TRANSFORM_IN}    for (long g = filters.from / group * group; g < filters.to; g += group) {{
       const long full = g + group < blocks ? g + group : blocks;
       const long start = g < filters.from ? filters.from : g, end = full < filters.to ? full : filters.to;
       for (long p = 0; p < {PLANES}; p++) for (long b = start; b < end; b++) {{
@@ -157,47 +235,20 @@ class Winograd(Family):
           float *mp = M + p * mplane + ((b - g) * chunk + t) * {vectors} * VL;
 {sums}        }}
       }}
-      for (long b = start; b < end; b++) for (long v = 0; v < {vectors}; v++) for (long t = 0; t < some; t++) {{
-        const long top = (first + t) / across * {TILE}, left = (first + t) % across * {TILE};
-        const long fb = b * {vectors} + v;
-        const long rows = height - top, columns = width - left;
-        const float *mp = M + (((b - g) * chunk + t) * {vectors} + v) * VL, *bp = bias + fb * VL;
-        float *yp = y + y0 + fb * yplane + top * yrow + left * VL;
-        const float *rp = r + r0 + fb * rplane + top * rrow + left * VL;
-        if (rows >= {TILE} && columns >= {TILE}) {name}_out(mp, mplane, bp, yp, yrow, rp, rrow, {TILE}, {TILE});
-        else {name}_out_edge(mp, mplane, bp, yp, yrow, rp, rrow, rows, columns);
-      }}
+      for (long b = start; b < end; b++) {{
+{transform_out(name, vectors)}      }}
     }}
   }}
 }}
 """
-        return Code(name, source, _TRANSFORMS)
+        return Code(name, source, TRANSFORMS)
 
     def data(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> tuple[list[int], bytes]:
-        lanes = use.y.lanes
-        block = schedule.vectors * lanes
-        kernels = (use.weight != 0).any(axis=(2, 3), keepdims=True)
-        pointers, where, _ = pack_entries(kernels.astype(np.float32), block, schedule.unroll, schedule.form == "dense")
-        offsets = (where[:, 0] // lanes * schedule.chunk * lanes + where[:, 0] % lanes).astype(np.int32)
-        weights = _pack_planes(transform_weight(use.weight), pointers, where[:, 0], block, schedule)
-        bias = np.zeros(-(-spec.out_channels // block) * block, np.float32)
-        bias[: spec.out_channels] = use.bias
-        sections, blob = pack_sections(bias, pointers, offsets, weights)
-        tiles, across = _tile_count(spec)
-        x, y, r = use.x, use.y, use.r or use.y
-        dims = [
-            *(x.blocks, len(pointers) - 1, schedule.group, tiles, across, schedule.chunk),
-            *(int(schedule.blocks_shared), *spec.out_size),
-            *(x.height + x.halo[0] + spec.padding[0], x.width + x.halo[1] + spec.padding[1]),
-            *(x.offset(0, -spec.padding[0], -spec.padding[1]), x.row, x.plane),
-            *(y.offset(0, 0, 0), y.row, y.plane, r.offset(0, 0, 0), r.row, r.plane),
-            *_planes(schedule, x.blocks, lanes),
-            *sections,
-        ]
-        return dims, blob
+        planes = transform_weight(use.weight)
+        return constants(spec, schedule, use, planes, lambda parts: _grouped(parts, schedule.group))
 
     def scratch(self, spec: KernelSpec, schedule: Schedule, use: Operands) -> int:
-        return 4 * PLANES * sum(_planes(schedule, use.x.blocks, use.y.lanes))
+        return 4 * PLANES * sum(chunk_planes(schedule, use.x.blocks, use.y.lanes))
 
 
 def transform_weight(weight: Array) -> Array:
@@ -207,58 +258,123 @@ def transform_weight(weight: Array) -> Array:
     return (both @ kernels).astype(np.float32).reshape(PLANES, *weight.shape[:2])
 
 
-def _pack_planes(
-    planes: Array, pointers: Sequence[int] | np.ndarray, channels: np.ndarray, block: int, schedule: Schedule
-) -> Array:
-    """Weights in the order in which they are read: group of blocks, plane, block, entry, channel, filter."""
-    _, filters, inputs = planes.shape
-    blocks, deep = len(pointers) - 1, -(-inputs // schedule.unroll) * schedule.unroll
-    padded = np.zeros((PLANES, blocks * block, deep), np.float32)
+Pack = Callable[[list[Array]], Array]
+
+
+def constants(
+    spec: KernelSpec, schedule: Schedule, use: Operands, planes: Array, pack: Pack
+) -> tuple[list[int], bytes]:
+    """`DIMS`, and bias, kept channels and their weights.
+
+    Args:
+        planes: weights as they are kept, [planes, O, I].
+        pack: brings those of the filter blocks, each [planes, channels, block], into the order in which they are read.
+    """
+    lanes = use.y.lanes
+    block = schedule.vectors * lanes
+    kernels = (use.weight != 0).any(axis=(2, 3), keepdims=True)
+    pointers, where, _ = pack_entries(kernels.astype(np.float32), block, schedule.unroll, schedule.form == "dense")
+    offsets = (where[:, 0] // lanes * schedule.chunk * lanes + where[:, 0] % lanes).astype(np.int32)
+    weights = pack(list(_of_blocks(planes, pointers, where[:, 0], block, schedule.unroll)))
+    bias = np.zeros(-(-spec.out_channels // block) * block, np.float32)
+    bias[: spec.out_channels] = use.bias
+    sections, blob = pack_sections(bias, pointers, offsets, weights)
+    tiles, across = tile_count(spec)
+    x, y, r = use.x, use.y, use.r or use.y
+    dims = [
+        *(x.blocks, len(pointers) - 1, schedule.group, tiles, across, schedule.chunk),
+        *(int(schedule.blocks_shared), *spec.out_size),
+        *(x.height + x.halo[0] + spec.padding[0], x.width + x.halo[1] + spec.padding[1]),
+        *(x.offset(0, -spec.padding[0], -spec.padding[1]), x.row, x.plane),
+        *(y.offset(0, 0, 0), y.row, y.plane, r.offset(0, 0, 0), r.row, r.plane),
+        *chunk_planes(schedule, x.blocks, lanes),
+        *sections,
+    ]
+    return dims, blob
+
+
+def _of_blocks(
+    planes: Array, pointers: Sequence[int] | np.ndarray, channels: np.ndarray, block: int, unroll: int
+) -> Iterator[Array]:
+    """Weights of each filter block [planes, channels, block], only those of its kept channels."""
+    count, filters, inputs = planes.shape
+    blocks = len(pointers) - 1
+    padded = np.zeros((count, blocks * block, inputs + -inputs % unroll), np.float32)
     padded[:, :filters, :inputs] = planes
-    parts: list[Array] = []
     for index in range(blocks):
         first = channels[pointers[index] : pointers[index + 1]]
-        wanted = (first[:, None] + np.arange(schedule.unroll)).ravel()
-        rows = padded[:, index * block : (index + 1) * block, wanted]
-        parts.append(rows.transpose(0, 2, 1).reshape(PLANES, -1))
-    groups = [parts[first : first + schedule.group] for first in range(0, blocks, schedule.group)]
-    return np.concatenate([np.concatenate(group, axis=1).ravel() for group in groups])
+        wanted = (first[:, None] + np.arange(unroll)).ravel()
+        yield padded[:, index * block : (index + 1) * block, wanted].transpose(0, 2, 1)
 
 
-def _tile_count(spec: KernelSpec) -> tuple[int, int]:
+def _grouped(parts: list[Array], group: int) -> Array:
+    """Weights by group of blocks, plane, block, channel and filter."""
+    flat = [part.reshape(len(part), -1) for part in parts]
+    groups = [flat[first : first + group] for first in range(0, len(flat), group)]
+    return np.concatenate([np.concatenate(some, axis=1).ravel() for some in groups])
+
+
+def tile_count(spec: KernelSpec) -> tuple[int, int]:
     height, width = spec.out_size
     across = -(-width // TILE)
     return -(-height // TILE) * across, across
 
 
-def _planes(schedule: Schedule, channel_blocks: int, lanes: int) -> tuple[int, int]:
+def chunk_planes(schedule: Schedule, channel_blocks: int, lanes: int) -> tuple[int, int]:
     """Floats from plane to plane of U and of M, one vector more than needed lest planes alias in the cache."""
     u_vectors = channel_blocks * schedule.chunk + schedule.cols + 1
     return u_vectors * lanes, (schedule.group * schedule.chunk * schedule.vectors + 1) * lanes
 
 
-def _tile_bytes(spec: KernelSpec, vectors: int, target: Target) -> int:
+def tile_bytes(spec: KernelSpec, vectors: int, target: Target) -> int:
     """Bytes of one tile in U, and in M for so many vectors of filters."""
     return 4 * PLANES * (spec.in_channels + vectors * target.vector)
 
 
-def _passes(spec: KernelSpec, target: Target, vectors: int, cols: int, tiles: int) -> Iterator[tuple[int, int]]:
-    """Filter blocks a group, and tiles a chunk.
-
-    Block by block, a chunk has as many whole tiles of the product as the cache holds, in chunks of equal size. Weights
-    that do not stay in the cache are then read once a chunk: plane by plane, chunks may be as large as the next cache,
-    so that weights are read a few times or once.
-    """
-    products = -(-tiles // cols)
-    all_blocks = -(-spec.out_channels // (vectors * target.vector))
-    for group, most in ((1, CACHE_BYTES), (all_blocks, MOST_BYTES)):
-        chunk = split(products, max(1, most // (_tile_bytes(spec, vectors * group, target) * cols)))[0] * cols
-        yield group, chunk
-        if chunk >= tiles:
-            return
+def overlap(products: float, reading: float) -> float:
+    """Cycles of products whose weights are fetched ahead of them."""
+    return max(products, reading) + 0.15 * min(products, reading)
 
 
-_TRANSFORMS = """
+def block_chunk(spec: KernelSpec, target: Target, vectors: int, cols: int, tiles: int) -> int:
+    """Tiles a chunk where filter blocks are taken one by one."""
+    return _chunk(tile_bytes(spec, vectors, target), cols, tiles, CACHE_BYTES)
+
+
+def _chunk(bytes_a_tile: int, cols: int, tiles: int, most: int) -> int:
+    return split(-(-tiles // cols), max(1, most // (bytes_a_tile * cols)))[0] * cols
+
+
+TRANSFORM_IN = f"""\
+    for (long b = 0; b < cblocks; b++) for (long t = 0; t < some; t++) {{
+      const long top = (first + t) / across * {TILE}, left = (first + t) % across * {TILE};
+      const float *xp = x + x0 + b * xplane + top * xrow + left * VL;
+      float *up = U + (b * chunk + t) * VL;
+      const long rows = there_y - top, columns = there_x - left;
+      if (rows >= 6 && columns >= 6) npas_wino_in(xp, xrow, up, uplane);
+      else npas_wino_in_edge(xp, xrow, up, uplane, rows, columns);
+    }}
+"""
+"""C statements that transform the chunk of `some` tiles from `first` on."""
+
+
+def transform_out(name: str, vectors: int) -> str:
+    """C statements that transform the tiles of filter block `b`, in the group that begins with `g`, back."""
+    return f"""\
+        for (long v = 0; v < {vectors}; v++) for (long t = 0; t < some; t++) {{
+          const long top = (first + t) / across * {TILE}, left = (first + t) % across * {TILE};
+          const long fb = b * {vectors} + v;
+          const long rows = height - top, columns = width - left;
+          const float *mp = M + (((b - g) * chunk + t) * {vectors} + v) * VL, *bp = bias + fb * VL;
+          float *yp = y + y0 + fb * yplane + top * yrow + left * VL;
+          const float *rp = r + r0 + fb * rplane + top * rrow + left * VL;
+          if (rows >= {TILE} && columns >= {TILE}) {name}_out(mp, mplane, bp, yp, yrow, rp, rrow, {TILE}, {TILE});
+          else {name}_out_edge(mp, mplane, bp, yp, yrow, rp, rrow, rows, columns);
+        }}
+"""
+
+
+TRANSFORMS = """
 #define NPAS_IN(d0, d1, d2, d3, d4, d5, o) { \\
   const vf t0 = d4 - 4.0f * d2, t1 = d3 - 4.0f * d1, t2 = d4 - d2, t3 = 2.0f * (d3 - d1); \\
   o(0) = 4.0f * d0 - 5.0f * d2 + d4; o(1) = t0 + t1; o(2) = t0 - t1; o(3) = t2 + t3; o(4) = t2 - t3; \\
@@ -305,7 +421,7 @@ npas_wino_in_edge(const float *x, long xrow, float *u, long uplane, long rows, l
 """
 
 
-def _output(name: str, epilogue: Sequence[str]) -> str:
+def output_functions(name: str, epilogue: Sequence[str]) -> str:
     value = apply(epilogue, "o[i][j]", "r + i * rrow + j * VL")
     return f"""
 INLINE void {name}_out(const float *m, long mplane, const float *bias, float *y, long yrow, const float *r, long rrow,

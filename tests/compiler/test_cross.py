@@ -115,6 +115,10 @@ CASES = {
         Case(conv(16, 24, (9, 13), epilogue=("relu", "add"))),
         Case(conv(16, 16, (8, 8), epilogue=("hard_swish",)), "block_kernel(8x1)"),
     ],
+    "late_winograd": [
+        Case(conv(20, 24, (9, 13), epilogue=("relu", "add"))),
+        Case(conv(16, 16, (8, 8), epilogue=("hard_swish",)), "block_kernel(8x1)"),
+    ],
     "depthwise": [
         Case(KernelSpec("depthwise", 11, 11, 9, 14, (3, 3), padding=(1, 1), groups=11, epilogue=("relu6",))),
         Case(KernelSpec("depthwise", 8, 8, 11, 11, (5, 5), (2, 2), (2, 2), groups=8, epilogue=("hard_swish",))),

@@ -17,6 +17,8 @@ from compiler.compile import build
 from compiler.errors import UnsupportedOperator
 from compiler.graph import Conv, Graph, Node
 from compiler.kernels import Schedule
+from compiler.kernels.late_winograd import PIECE_BYTES
+from compiler.kernels.winograd import PLANES
 from compiler.layout import LINE, PLANAR, Buffer
 from compiler.plan import make_plan
 from compiler.select import offers
@@ -25,7 +27,7 @@ from pruning import Sparsity, make_scheme
 
 ACTIVATIONS = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish, "hard_sigmoid": F.hardsigmoid}
 SCHEMES = ("dense", "block_punched(8x4)", "block_punched(4x4)", "block_punched(2x1)", "unstructured", "pcnn", "nm(2:4)")
-TOLERANCES = defaultdict(lambda: 1e-5, winograd=3e-5)
+TOLERANCES = defaultdict(lambda: 1e-5, winograd=3e-5, late_winograd=3e-5)
 PATTERNS = ("pattern(4)", "pattern(4, share=16)")
 TARGETS = [name for name in ("x86_sse", "x86_avx2", "x86_avx512") if find_target(name).vector <= local_target().vector]
 
@@ -174,11 +176,28 @@ def test_winograd_in_any_groups_and_chunks(
     weight = masked((channels[1], channels[0], 3, 3), scheme, 3.0, index)
     spec = KernelSpec("conv", *channels, *size, (3, 3), padding=padding, epilogue=epilogue)
     spec = replace(spec, sparsity=structure_of(weight.numpy()))
-    offered = [offer for offer in offers(spec, find_target(target)) if offer.family == "winograd"]
-    if offered:
-        offer = offered[index % len(offered)]
-        chosen = replace(offer, group=group, chunk=products * offer.cols)
-        check_schedule(spec, weight, find_target(target), index, chosen)
+    for family, blocks in (("winograd", group), ("late_winograd", 1)):
+        if offered := [offer for offer in offers(spec, find_target(target)) if offer.family == family]:
+            offer = offered[index % len(offered)]
+            chosen = replace(offer, group=blocks, chunk=products * offer.cols)
+            check_schedule(spec, weight, find_target(target), index, chosen)
+
+
+@pytest.mark.parametrize("scheme", ["dense", "block_kernel(32x1)"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_late_winograd_in_several_pieces(scheme: str, target: str) -> None:
+    """More channels than have their weights transformed at a time, in some filter blocks and, pruned, not in others."""
+    weight = masked((96, 900, 3, 3), scheme, 1.5, 0)
+    weight[32:64, 300:] = 0
+    weight[64:] = 0
+    spec = KernelSpec("conv", 900, 96, 5, 6, (3, 3), padding=(1, 1), epilogue=("add", "relu"))
+    spec = replace(spec, sparsity=structure_of(weight.numpy()))
+    offered = [offer for offer in offers(spec, find_target(target)) if offer.family == "late_winograd"]
+    lanes = find_target(target).vector
+    weights = [4 * PLANES * offer.entries * offer.unroll * offer.vectors * lanes for offer in offered]
+    assert max(weights) > PIECE_BYTES
+    for offer in {(offer.form, offer.vectors): offer for offer in offered}.values():
+        check_schedule(spec, weight, find_target(target), 0, offer)
 
 
 @settings(max_examples=25, deadline=None)

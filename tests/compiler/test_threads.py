@@ -25,8 +25,7 @@ from compiler.capture import capture
 from compiler.compile import MOST_THREADS, build, compile_graph
 from compiler.errors import UnsupportedThreads
 from compiler.graph import Conv, Graph, Node
-from compiler.kernels import FAMILIES, FAMILIES_OF, Schedule
-from compiler.kernels.base import MEETING_CYCLES
+from compiler.kernels import FAMILIES, FAMILIES_OF, Schedule, base
 from compiler.layout import BLOCKED, PLANAR
 from compiler.passes import PASSES
 from compiler.plan import make_plan, scratch_name
@@ -46,11 +45,18 @@ def every_kernel_shared() -> Iterator[None]:
     """Kernels are shared however small they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(select, "THREAD_CYCLES", 1e-3)
-        shared.cache_clear()
+        patch.setattr(base, "MEETING_CYCLES", 0.0)
+        forget_choices()
         try:
             yield
         finally:
-            shared.cache_clear()
+            forget_choices()
+
+
+def forget_choices() -> None:
+    """Schedules that were chosen with other constants."""
+    for known in (shared, schedule):
+        known.cache_clear()
 
 
 def poisoned(compiled: CompiledModel, *inputs: Tensor) -> tuple[np.ndarray, ...]:
@@ -317,7 +323,7 @@ def test_sharing_pays_in_every_family_that_can(family: str) -> None:
             if one is not None:
                 two = FAMILIES[family].candidates(replace(spec, threads=2), MANY_REGISTERS)
                 least = min(offer.cycles for offer in two if offer.pieces >= 2)
-                assert one / 2 < least < 0.7 * one + 2 * MEETING_CYCLES, spec
+                assert one / 2 < least < 0.7 * one + 2 * base.MEETING_CYCLES, spec
                 compared += 1
     assert compared
 
@@ -339,6 +345,12 @@ def test_a_kernel_takes_no_more_threads_than_its_work_is_worth() -> None:
         assert found <= max(1, min(threads, cycles / select.THREAD_CYCLES))
         assert schedule(replace(spec, threads=found), LOCAL).pieces >= found
     assert shared(spec, 2, LOCAL).threads == 2
+
+
+def test_threads_that_would_each_do_almost_all_of_the_work_are_not_taken() -> None:
+    spec = KernelSpec("conv", 65, 1, 8, 8, (3, 3), padding=(1, 1))
+    assert schedule(spec, LOCAL).cycles > 3 * select.THREAD_CYCLES
+    assert shared(spec, 3, LOCAL).threads < 3
 
 
 @settings(max_examples=30, deadline=None)

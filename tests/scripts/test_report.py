@@ -120,7 +120,10 @@ def test_what_was_not_achieved_is_said(run_dir):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"winners": made.WINNERS[:1]}, "Only 1 network of the Pareto set meets the budget by measurement; 3 were wanted"),
+        (
+            {"winners": made.WINNERS[:1]},
+            "Only 1 network of the Pareto set meets the budget by measurement; 3 were wanted",
+        ),
         ({"within_10": 60.0}, "within 10 % on 60 %"),
         ({"winners": [made.metrics("1", test_accuracy=90.0)]}, "8.20 points below the dense one"),
         ({"winners": [made.metrics("1", onnxruntime_ms=0.1)]}, "ONNX Runtime runs these networks faster"),
