@@ -269,6 +269,7 @@ def render(folder: Path) -> str:
         supernet_table(read_table(folder / "supernet.csv")[0]),
         main_job_table(read_table(folder / "mobile_cifar.csv")[0]),
         main_job_table(read_table(folder / "own_resnet56.csv")[0]),
+        main_job_table(read_table(folder / "own_resnet20.csv")[0]),
         ablation_table(read_table(folder / "ablation.csv")[0]),
         own_space_table(read_table(folder / "own_space.csv")[0]),
     ]

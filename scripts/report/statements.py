@@ -74,8 +74,8 @@ def _winner_shortfalls(contents: Contents) -> Iterator[str]:
     found, wanted = len(contents.pareto), contents.config.winners.pareto
     if found < wanted:
         yield (
-            f"Only {found} {'network' if found == 1 else 'networks'} of the Pareto set "
-            f"{'meets' if found == 1 else 'meet'} the budget by measurement; {wanted} were wanted."
+            f"{f'Only {found}' if found else 'No'} {'networks' if found > 1 else 'network'} of the Pareto set "
+            f"{'meet' if found > 1 else 'meets'} the budget by measurement; wanted: {wanted}."
         )
     for winner in contents.winners:
         if not winner.within_budget:

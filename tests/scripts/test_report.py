@@ -122,7 +122,7 @@ def test_what_was_not_achieved_is_said(run_dir):
     [
         (
             {"winners": made.WINNERS[:1]},
-            "Only 1 network of the Pareto set meets the budget by measurement; 3 were wanted",
+            "Only 1 network of the Pareto set meets the budget by measurement; wanted: 3.",
         ),
         ({"within_10": 60.0}, "within 10 % on 60 %"),
         ({"winners": [made.metrics("1", test_accuracy=90.0)]}, "8.20 points below the dense one"),
