@@ -51,7 +51,8 @@ def run(config: DictConfig, run_dir: Path) -> None:
 def compile_untrained(
     supernet: SuperNet | OwnModel, candidate: Candidate, device: Device, shape: Sequence[int]
 ) -> CompiledModel:
-    """The candidate as it will be executed on a picture of `shape`: latency does not depend on the weights' values."""
+    """The candidate as it will be executed on a picture of `shape`, not trained: of the weights' values latency depends
+    on no more than which of them a scheme keeps."""
     network = supernet.extract(candidate).eval()
     return compile_model(network, torch.zeros(1, *shape), device=device.target, passes=WIDTH_KEEPING)
 

@@ -46,7 +46,8 @@ def run(config: DictConfig, run_dir: Path) -> None:
 
 
 def compile_pruned(subject: Subject, plan: Plan, device: Device) -> CompiledModel:
-    """The network as it will be executed under a plan, not trained: latency does not depend on the weights' values."""
+    """The network as it will be executed under a plan, not trained: of the weights' values latency depends on no more
+    than which of them a scheme keeps."""
     network = copy.deepcopy(subject.model)
     prune(network, subject.examples, plan)
     return compile_model(network, subject.examples, device=device.target)
