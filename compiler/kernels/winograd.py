@@ -56,6 +56,8 @@ STREAM_SPEED = 30.0
 """Bytes a cycle that are read or written one after the other there."""
 MEMORY_SPEED, WIDE_MEMORY_SPEED = 8.0, 5.0
 """Bytes a cycle of weights that come from memory, one or two vectors of filters at a time, or more."""
+UNHIDDEN = 0.15
+"""Share of the shorter that does not hide behind the longer, of taking products and fetching weights for them."""
 INPUT_CYCLES = 150.0
 """Transforming one tile of one channel block."""
 OUTPUT_CYCLES = 120.0
@@ -333,7 +335,7 @@ def tile_bytes(spec: KernelSpec, vectors: int, target: Target) -> int:
 
 def overlap(products: float, reading: float) -> float:
     """Cycles of products whose weights are fetched ahead of them."""
-    return max(products, reading) + 0.15 * min(products, reading)
+    return max(products, reading) + UNHIDDEN * min(products, reading)
 
 
 def block_chunk(spec: KernelSpec, target: Target, vectors: int, cols: int, tiles: int) -> int:

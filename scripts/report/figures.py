@@ -34,7 +34,7 @@ def pareto(contents: Contents) -> bytes:
         )
     front = {winner.name for winner in contents.pareto}
     groups = (
-        ("Pareto set", _OURS, [w for w in contents.winners if w.name in front]),
+        ("Pareto set, by validation accuracy", _OURS, [w for w in contents.winners if w.name in front]),
         ("found, within budget", "#b9d8cc", [w for w in contents.winners if w.within_budget and w.name not in front]),
         ("found, over budget when measured", "white", [w for w in contents.winners if not w.within_budget]),
     )
@@ -52,18 +52,19 @@ def pareto(contents: Contents) -> bytes:
     axes.set_xlabel("measured latency, ms (batch 1, one thread)")
     axes.set_ylabel("test accuracy, %")
     axes.set_xlim(left=0)
-    for names, at in joined_names(contents.winners, apart=axes.get_xlim()[1] / 30):
+    for names, at in joined_names(contents.winners, apart=axes.get_xlim()[1] / 40):
         axes.annotate(names, at, (5, 5), textcoords="offset points", fontsize=8)
     axes.legend(fontsize=8, loc="lower right")
     return _png(figure)
 
 
 def joined_names(winners: Sequence[Metrics], apart: float) -> list[tuple[str, tuple[float, float]]]:
-    """Names of winners and where they stand; those of one accuracy and less than `apart` ms away share a place."""
+    """Names of winners and where they stand; those of one accuracy that lie at most `apart` ms a name behind share
+    a place."""
     places: list[tuple[list[str], tuple[float, float]]] = []
     for winner in sorted(winners, key=lambda one: (one.test_accuracy, one.measured_ms)):
         at = (winner.measured_ms, winner.test_accuracy)
-        if places and places[-1][1][1] == at[1] and at[0] - places[-1][1][0] < apart:
+        if places and places[-1][1][1] == at[1] and at[0] - places[-1][1][0] <= apart * len(places[-1][0]):
             places[-1] = ([*places[-1][0], winner.name], at)
         else:
             places.append(([winner.name], at))

@@ -28,8 +28,9 @@ def summary(contents: Contents) -> str:
         f"{start} {len(contents.feasible)} of {len(contents.winners)} networks that were fine-tuned meet "
         f"{'the largest' if smaller else 'it'} by "
         f"measurement, and {len(contents.pareto)} of them {'is' if len(contents.pareto) == 1 else 'are'} better than "
-        f"every other one in accuracy or in latency. "
-        f"The best one (network {best.name}) takes {best.measured_ms:.3f} ms and gets {best.test_accuracy:.2f} % "
+        f"every other one in validation accuracy or in latency. "
+        f"The best one by validation (network {best.name}) takes {best.measured_ms:.3f} ms and gets "
+        f"{best.test_accuracy:.2f} % "
         f"right: {best.dense_ms / best.measured_ms:.2f}× as fast as the dense network compiled in the same way, and "
         f"{best.onnxruntime_dense_ms / best.measured_ms:.2f}× as fast as ONNX Runtime on the dense network."
     )

@@ -20,7 +20,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import compiler.select as select
-from compiler import CompiledModel, KernelSpec, compile_model, compile_specs, load_compiled, local_target, schedule
+from compiler import (
+    CompiledModel,
+    KernelSpec,
+    compile_model,
+    compile_specs,
+    find_target,
+    load_compiled,
+    local_target,
+    schedule,
+)
 from compiler.capture import capture
 from compiler.compile import MOST_THREADS, build, compile_graph
 from compiler.errors import UnsupportedThreads
@@ -348,9 +357,9 @@ def test_a_kernel_takes_no_more_threads_than_its_work_is_worth() -> None:
 
 
 def test_threads_that_would_each_do_almost_all_of_the_work_are_not_taken() -> None:
-    spec = KernelSpec("conv", 65, 1, 8, 8, (3, 3), padding=(1, 1))
-    assert schedule(spec, LOCAL).cycles > 3 * select.THREAD_CYCLES
-    assert shared(spec, 3, LOCAL).threads < 3
+    spec, target = KernelSpec("conv", 65, 1, 8, 8, (3, 3), padding=(1, 1)), find_target("x86_avx512")
+    assert schedule(spec, target).cycles > 3 * select.THREAD_CYCLES
+    assert shared(spec, 3, target).threads < 3
 
 
 @settings(max_examples=30, deadline=None)

@@ -69,6 +69,9 @@ def test_names_in_the_picture_do_not_cover_one_another():
     assert joined_names(close, apart=0.01) == [("1, 2", (0.101, accuracy)), ("3", (0.3, accuracy))]
     apart = [close[0], replace(close[1], test_accuracy=accuracy - 1)]
     assert [names for names, _ in joined_names(apart, apart=0.01)] == ["2", "1"]
+    longer = [*close[:2], replace(third, measured_ms=0.12)]
+    assert [names for names, _ in joined_names(longer, apart=0.01)] == ["1, 2, 3"]
+    assert [names for names, _ in joined_names(longer[1:], apart=0.01)] == ["2", "3"]
 
 
 def test_metrics_are_read_as_written(tmp_path):
