@@ -97,7 +97,11 @@ def database(storage: str | Path) -> RDBStorage:
 
 
 def copy_to_file(url: str, name: str, path: Path) -> None:
-    """Write the study `name` of a database into a file of its own, in the place of the one that is there."""
+    """Write the study `name` of a database into a file of its own, in the place of the one that is there.
+
+    The log that a killed search leaves beside a file goes first: SQLite would write its pages into whatever has the
+    file's name.
+    """
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     source, copy = open_database(url), database(part)
@@ -106,6 +110,8 @@ def copy_to_file(url: str, name: str, path: Path) -> None:
     finally:
         source.engine.dispose()
         copy.engine.dispose()
+    for log in ("-wal", "-shm"):
+        path.with_name(path.name + log).unlink(missing_ok=True)
     os.replace(part, path)
 
 

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from search import CandidateSampler, make_sampler
 from search.errors import StudyBusy, StudyCorrupt, StudyMismatch
 from search.history import RETRY_OF, read_history
-from search.study import open_study, retry_interrupted
+from search.study import STUDY_NAME, copy_to_file, database, open_study, retry_interrupted
 from supernet import Candidate, SearchSpace
 
 Function = Callable[[Candidate], float]
@@ -122,3 +126,27 @@ def test_interrupted_trials_are_failed_and_their_candidates_come_first(
             sampler.encoding.code(interrupted)
         ]
         assert len(read_history(study, sampler.encoding)) == 1
+
+
+ROOT = Path(__file__).parents[2]
+KILLED = """
+import os, signal, sys
+import optuna
+from search.study import STUDY_NAME, database
+
+study = optuna.create_study(storage=database(sys.argv[1]), study_name=STUDY_NAME)
+for _ in range(20):
+    study.add_trial(optuna.create_trial(value=0.0))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_copy_is_not_mixed_with_what_a_killed_search_left_beside_the_file(tmp_path: Path) -> None:
+    path, url = tmp_path / "study.db", f"sqlite:///{tmp_path / 'server.db'}"
+    ended = subprocess.run([sys.executable, "-c", KILLED, path], cwd=ROOT, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert (tmp_path / "study.db-wal").exists()
+    optuna.create_study(storage=url, study_name="other").add_trial(optuna.create_trial(value=1.0))
+    copy_to_file(url, "other", path)
+    found = optuna.load_study(study_name=STUDY_NAME, storage=database(path))
+    assert [trial.value for trial in found.trials] == [1.0]
