@@ -3,7 +3,7 @@
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -88,6 +88,10 @@ class Scheme(ABC):
     @abstractmethod
     def expand(self, groups: Tensor, shape: Sequence[int]) -> Tensor:
         """Weight-shaped tensor that holds for every weight its group's entry of `groups` [group_count]."""
+
+    def rates(self, menu: Iterable[float]) -> list[float]:
+        """The rates above 1 of a menu, ascending; in their place its own, where a scheme has no other."""
+        return sorted(rate for rate in set(menu) if rate > 1)
 
     def scores(self, weight: Tensor) -> Tensor:
         """Energy (sum of squares) of every group, float64 [group_count]."""

@@ -47,7 +47,7 @@ class Menu:
 
     def rates_of(self, scheme: str) -> list[Sparsity]:
         """Those of one scheme that prune, the sparsest last."""
-        return [Sparsity(scheme, rate) for rate in sorted(self.rates) if rate > 1]
+        return [Sparsity(scheme, rate) for rate in make_scheme(scheme).rates(self.rates)]
 
 
 @dataclass(frozen=True)

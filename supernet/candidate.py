@@ -38,7 +38,8 @@ class Choice:
             raise InvalidChoice(f"choice {text!r}: {error}") from error
 
     def __str__(self) -> str:
-        return f"{self.operator}|{self.sparsity.scheme}|{self.sparsity.rate:g}"
+        rate = self.sparsity.rate
+        return f"{self.operator}|{self.sparsity.scheme}|{int(rate) if rate.is_integer() else rate}"
 
 
 @dataclass(frozen=True)

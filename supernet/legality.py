@@ -41,7 +41,7 @@ def legal_choices(
 ) -> Iterator[Choice]:
     """The canonical choices of `sites[index]`; of rates that keep equally many groups, the lowest."""
     site = sites[index]
-    menu = sorted(rate for rate in set(rates) if rate > 1)
+    menu = set(rates)
     for operator in operators:
         if operator.refuses(site) is not None:
             continue
@@ -51,7 +51,7 @@ def legal_choices(
                 continue
             shapes = _pruned_shapes(operator, site, scheme)
             seen = {tuple(scheme.group_count(shape) for shape in shapes)}
-            for rate in menu:
+            for rate in scheme.rates(menu):
                 counts = tuple(scheme.kept_groups(shape, rate) for shape in shapes)
                 if counts not in seen:
                     seen.add(counts)

@@ -187,7 +187,7 @@ class ModelSpace(ChoiceSpace):
                 if any(scheme.supports(shape) is not None for shape in _narrowed(site, text, *ranges)):
                     continue
                 seen = {tuple(scheme.group_count(shape) for shape in shapes)}
-                for rate in (rate for rate in self.rates if rate > 1):
+                for rate in scheme.rates(self.rates):
                     counts = tuple(scheme.kept_groups(shape, rate) for shape in shapes)
                     if counts not in seen:
                         seen.add(counts)

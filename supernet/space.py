@@ -27,7 +27,7 @@ class SearchSpace(ChoiceSpace):
 
     Attributes:
         operators: in the order in which `choices` lists them.
-        rates: the menu of every scheme; 1 is dense, which is always there.
+        rates: the menu of every scheme, but those that have one rate only; 1 is dense, which is always there.
         reference: the operator that fills every site of the dense reference network, see `largest`.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -25,6 +25,9 @@ class OneRateScheme(Scheme):
     def __post_init__(self) -> None:
         if not 1 <= self.kept < self.cell:
             raise InvalidScheme(f"{self}: N of M weights stay, 1 <= N < M")
+
+    def rates(self, menu: Iterable[float]) -> list[float]:
+        return [self.cell / self.kept]
 
     def check(self, shape: Sequence[int], rate: float) -> None:
         super().check(shape, rate)

@@ -162,6 +162,13 @@ def test_a_menu_of_nothing_is_refused():
         Menu(("channel(8)",), (2,))
 
 
+def test_a_scheme_of_one_rate_is_offered_at_it_whatever_the_menu(residual, image):
+    menu = Menu(("nm(1:4)", "block_punched(16x1)"), (1, 2))
+    found = Variants(residual, image, menu, EnergyImportance(residual), "local")
+    (slot,) = next(site for site in found.sites if site.layers == ("first.0.0",)).alternatives[0]
+    assert [str(variant.sparsity) for variant in slot] == ["dense", "nm(1:4)@4", "block_punched(16x1)@2"]
+
+
 def test_a_network_that_can_take_nothing_is_refused(image):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, 2)).eval()
     with pytest.raises(NothingToPrune, match="can take anything of the menu"):

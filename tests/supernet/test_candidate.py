@@ -8,7 +8,9 @@ from supernet.errors import InvalidCandidate, InvalidChoice
 
 operators = st.sampled_from(["conv1x1", "conv3x3", "dw3x3_pw", "pw_dw3x3_pw(3)", "pw_dw3x3_pw(6)"])
 sparsities = st.builds(
-    Sparsity, st.sampled_from(["filter(8)", "channel", "block_punched(16x1)"]), st.sampled_from([1, 2, 2.5, 7, 10])
+    Sparsity,
+    st.sampled_from(["filter(8)", "channel", "block_punched(16x1)"]),
+    st.sampled_from([1, 2, 2.5, 7, 10]) | st.floats(1, 1e9),
 )
 choices = st.builds(Choice, operators, sparsities)
 

@@ -155,6 +155,13 @@ def test_widths_and_masks_are_exact(own: OwnModel) -> None:
             assert 0 < kept < sparsity.scheme.group_count(tuple(weight.shape))
 
 
+def test_a_scheme_of_one_rate_is_offered_at_it_whatever_the_menu() -> None:
+    own = OwnModel(shaken(Residual()), {**CONFIG, "schemes": ["nm(1:4)"], "rates": [1, 2, 5]}, (1, 32, 32), 10)
+    for site in range(len(own.space.sites)):
+        assert {choice.sparsity.rate for choice in own.space.choices(site)} == {1, 4}
+    extract(own, own.space.smallest())
+
+
 def test_a_foreign_candidate_is_refused(own: OwnModel) -> None:
     with pytest.raises(InvalidCandidate, match="sites"):
         own(torch.zeros(1, 1, 32, 32), Candidate((Choice("keep"),)))

@@ -1,12 +1,13 @@
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pruning import Sparsity
-from supernet import Candidate, Choice, SearchSpace
+from supernet import Candidate, Choice, SearchSpace, SuperNet, extract, make_space
 from supernet.errors import InvalidCandidate, InvalidSpace
 
 
@@ -227,3 +228,16 @@ def test_description_reads_back(tiny: SearchSpace) -> None:
 def test_a_broken_description_is_refused(tiny: SearchSpace, change: dict[str, object]) -> None:
     with pytest.raises((InvalidSpace, ValueError), match=r"space|block|two"):
         SearchSpace.from_dict(tiny.to_dict() | change)
+
+
+def test_a_scheme_of_one_rate_is_offered_at_it_whatever_the_menu(tiny_config: dict[str, Any]) -> None:
+    schemes = {"nm(1:4)": 4, "nm(3:4)": 4 / 3, "transposable_nm(2:4)": 2}
+    space = make_space({**tiny_config, "schemes": list(schemes), "rates": [1, 1.5, 5]}, (1, 32, 32), 10)
+    supernet, largest = SuperNet(space), space.largest().choices
+    for site in range(len(space.sites)):
+        found = {str(choice.sparsity.scheme): choice.sparsity.rate for choice in space.choices(site)}
+        assert found == {"dense": 1, **schemes}
+        for choice in space.choices(site):
+            candidate = Candidate((*largest[:site], choice, *largest[site + 1 :]))
+            assert Candidate.from_json(candidate.to_json()) == candidate
+            extract(supernet, candidate)
