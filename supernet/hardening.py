@@ -33,12 +33,13 @@ class Hardening:
 def harden(model: nn.Module, example: Tensor) -> Hardening:
     """Replaces swish and sigmoid modules by hard ones, in place; a short training repairs what that costs."""
     replaced = {}
-    for path, module in list(model.named_modules()):
+    hard: dict[nn.Module, nn.Module] = {}  # by the soft one, which may stand in several places
+    for path, module in list(model.named_modules(remove_duplicate=False)):
         if type(module) in HARD and path:
             parent, _, name = path.rpartition(".")
-            hard = HARD[type(module)]()
-            setattr(model.get_submodule(parent), name, hard.train(module.training))
-            replaced[path] = type(hard).__name__
+            hard.setdefault(module, HARD[type(module)]().train(module.training))
+            setattr(model.get_submodule(parent), name, hard[module])
+            replaced[path] = type(hard[module]).__name__
     with torch.no_grad(), torch.random.fork_rng(devices=[]), _Counter() as counter:
         copy.deepcopy(model).eval()(example)
     return Hardening(replaced, counter.calls)

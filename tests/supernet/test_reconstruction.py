@@ -88,3 +88,12 @@ def test_soft_modules_become_hard_and_functions_are_counted() -> None:
     assert found.left == 1
     assert isinstance(model.inner[1], nn.Hardswish)
     assert harden(model, torch.zeros(1, 4)).replaced == {}
+
+
+def test_a_soft_module_becomes_hard_wherever_it_stands() -> None:
+    act = nn.SiLU()
+    model = nn.Sequential(nn.Linear(4, 4), act, nn.Sequential(nn.Linear(4, 4), act))
+    found = harden(model, torch.zeros(1, 4))
+    assert found.replaced == {"1": "Hardswish", "2.1": "Hardswish"}
+    assert found.left == 0
+    assert model[1] is model[2][1]
