@@ -32,6 +32,7 @@ class Algorithm(ABC):
         self.masks: dict[str, Tensor] = {}
         """Bool mask of every pruned layer's weight, by module name; empty before `finish`."""
         self._holds: list[Hold] = []
+        self._plan = {target.name: str(target.sparsity) for target in assignment.targets}
 
     @property
     def finished(self) -> bool:
@@ -65,12 +66,15 @@ class Algorithm(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the model: tensors and plain values, in nested mappings."""
-        return {"algorithm": self.name, "masks": dict(self.masks)}
+        return {"algorithm": self.name, "plan": dict(self._plan), "masks": dict(self.masks)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from a `state_dict`; raises StateMismatch if it is of another algorithm or plan."""
         if state.get("algorithm") != self.name:
             raise StateMismatch(f"the state is of {state.get('algorithm')!r}, this is {self.name!r}; start anew")
+        plan = state.get("plan", self._plan)  # which earlier versions did not write
+        if plan != self._plan:
+            raise StateMismatch(f"the state is of the plan {plan}, this is {self._plan}; start anew")
         self._fix(self._tensors(state, "masks") if state["masks"] else {})
 
     def _fix(self, masks: dict[str, Tensor]) -> None:

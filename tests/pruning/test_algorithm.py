@@ -203,6 +203,16 @@ def test_states_of_others_are_refused(name: str, mobile: nn.Module, images: Tens
         algorithm.load_state_dict(algorithm.state_dict() | {"masks": other.masks})
 
 
+def test_a_state_of_other_rates_is_refused(name: str, mobile: nn.Module, images: Tensor) -> None:
+    algorithm = make_algorithm(name, mobile, {"head": Sparsity("unstructured", 2)}, images)
+    other = make_algorithm(name, mobile, {"head": Sparsity("unstructured", 4)}, images)
+    before = algorithm.state_dict()
+    with pytest.raises(StateMismatch, match=r"unstructured@4.*unstructured@2"):
+        algorithm.load_state_dict(other.state_dict())
+    assert not algorithm.finished
+    algorithm.load_state_dict(before)
+
+
 def test_a_dense_plan_does_nothing(name: str, mobile: nn.Module, images: Tensor) -> None:
     algorithm = make_algorithm(name, mobile, {"head": Sparsity(), "expand": Sparsity("filter", 1)}, images)
     weight = mobile.get_submodule("head").weight.clone()
