@@ -172,12 +172,11 @@ def transfer(
     choice = choose([*ways, own], every, us, seed=seed)
     if choice.mode == own:
         return Transfer(OWN, choice.errors, KernelModel.fit(specs, us, target, seed))
-    width = conformal_quantile(np.abs(choice.left_out) / spread(sources, specs), COVERAGE) if len(specs) else math.inf
     kernels = TransferredKernels(
         target,
         tuple(sources),
         ways[choice.mode](every, us),
-        width,
+        _log_width(choice.left_out, sources, specs),
         dict(zip(specs, us.tolist(), strict=True)),
     )
     return Transfer(choice.mode.name, choice.errors, kernels)
@@ -192,6 +191,15 @@ def spread(sources: Sequence[Source], specs: Sequence[KernelSpec]) -> Floats:
     """Half-width of the sources' intervals, on average [len(specs)]: which kernels are hard to tell."""
     result: Floats = np.mean([source.predict(specs)[:, 1] for source in sources], axis=0)
     return result
+
+
+def _log_width(left_out: Floats, sources: Sequence[Source], specs: Sequence[KernelSpec]) -> float:
+    """Conformal half-width, in those of the sources; where these are infinite, an error says nothing of it."""
+    if not len(left_out):
+        return math.inf
+    usual = spread(sources, specs)
+    told = np.isfinite(usual)
+    return conformal_quantile(np.abs(left_out[told]) / usual[told], COVERAGE)
 
 
 def _predicting(fit: Callable[[Ints, Floats], Mixture], amounts: Floats, excess: Floats) -> Callable[..., Predict]:

@@ -167,6 +167,18 @@ def test_saved_with_its_sources_it_predicts_the_same_bit_for_bit(
         LatencyPredictor.load(tmp_path / "0")
 
 
+def test_from_a_source_of_infinite_intervals_come_infinite_ones(
+    sources: list[LatencyPredictor], trainable: list[KernelSpec], asked: list[KernelSpec], empty: pd.DataFrame
+) -> None:
+    blind, _ = LatencyPredictor.transfer(empty, DEVICE, sources)
+    some = trainable[200:240]
+    predictor, _ = transferred(some, [between(spec) for spec in some], [blind])
+    found = predictor.predict(asked)
+    assert np.isfinite(found["predicted_us"]).all()
+    assert (found["lower_us"] == 0).all()
+    assert np.isinf(found["upper_us"]).all()
+
+
 def test_the_same_seed_gives_the_same_transfer(
     sources: list[LatencyPredictor], trainable: list[KernelSpec], asked: list[KernelSpec]
 ) -> None:
