@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -166,18 +168,27 @@ class LatencyPredictor:
         return pd.DataFrame([accuracy_figures(mean, np.asarray(measured_ms, dtype=np.float64), lower, upper)])
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the predictor into `folder` as JSON and LightGBM's text; no pickle."""
+        """Write the predictor into `folder` as JSON and LightGBM's text; no pickle.
+
+        Sources lie in folders with names of their own, so whoever is killed in between leaves the earlier predictor as
+        it was.
+        """
         facts = {
             "device": self.device,
             **self._kernels.to_facts(),
             "network": {key: artifact.number(value) for key, value in vars(self.network).items()},
         }
+        names = []
         if isinstance(self._kernels, KernelModel):
             artifact.save(folder, facts, self._kernels.boosting.texts)
-            return
-        for number, source in enumerate(self._kernels.sources):
-            LatencyPredictor(f"source of {self.device}", source, NetworkModel()).save(Path(folder) / _source(number))
-        artifact.save(folder, facts, ())
+        else:
+            for source in self._kernels.sources:
+                names.append(f"source-{uuid.uuid4().hex}")
+                LatencyPredictor(f"source of {self.device}", source, NetworkModel()).save(Path(folder) / names[-1])
+            artifact.save(folder, {**facts, "sources": names}, ())
+        for old in Path(folder).glob("source-*"):
+            if old.name not in names:
+                shutil.rmtree(old)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> LatencyPredictor:
@@ -193,7 +204,7 @@ class LatencyPredictor:
     def _from_facts(cls, folder: Path, facts: Mapping[str, Any], texts: Sequence[str]) -> LatencyPredictor:
         kernels: Source
         if "shares" in facts:
-            sources = [cls.load(folder / _source(number))._kernels for number in range(len(facts["shares"]))]
+            sources = [cls.load(folder / name)._kernels for name in facts["sources"]]
             kernels = TransferredKernels.from_facts(facts, sources)
         else:
             kernels = KernelModel.from_facts(facts, texts)
@@ -210,11 +221,6 @@ class LatencyPredictor:
         if new:
             self._memory.update(zip(new, map(tuple, self._kernels.predict(new).tolist()), strict=True))
         return np.array([self._memory[spec] for spec in specs], dtype=np.float64).reshape(-1, 2)
-
-
-def _source(number: int) -> str:
-    """Folder of a source within that of a predictor."""
-    return f"source-{number}"
 
 
 def _require_real(device: Device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 
 from compiler import KernelSpec, schedule
 from compiler.target import AVX512
+from latency_model import artifact
 from latency_model.device import Device
 from latency_model.errors import InvalidDevice, InvalidMeasurement, PredictorCorrupt, PredictorNotFound, UnknownKernel
 from latency_model.held_out import is_held_out
@@ -157,14 +159,47 @@ def test_saved_with_its_sources_it_predicts_the_same_bit_for_bit(
         loaded = LatencyPredictor.load(tmp_path / str(number))
         pd.testing.assert_frame_equal(loaded.predict(asked), saved.predict(asked), check_exact=True)
         np.testing.assert_array_equal(loaded.disagreement(asked), saved.disagreement(asked))
-    index = tmp_path / "0" / "source-1" / "predictor.json"
+    name = json.loads((tmp_path / "0" / "predictor.json").read_text())["sources"][1]
+    index = tmp_path / "0" / name / "predictor.json"
     text = index.read_text()
     index.unlink()
-    with pytest.raises(PredictorNotFound, match="source-1"):
+    with pytest.raises(PredictorNotFound, match=name):
         LatencyPredictor.load(tmp_path / "0")
     index.write_text(text[:-40])
-    with pytest.raises(PredictorCorrupt, match="source-1"):
+    with pytest.raises(PredictorCorrupt, match=name):
         LatencyPredictor.load(tmp_path / "0")
+
+
+def test_whoever_is_killed_while_saving_leaves_the_earlier_predictor(
+    sources: list[LatencyPredictor],
+    trainable: list[KernelSpec],
+    asked: list[KernelSpec],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    some = trainable[200:240]
+    first, second = (
+        transferred(some, [factor * between(spec) for spec in some], known)[0]
+        for factor, known in ((1, sources), (2, sources[::-1]))
+    )
+    first.save(tmp_path)
+    write = artifact._write
+
+    def killed(path: Path, text: str) -> None:
+        if path == tmp_path / "predictor.json":
+            raise KeyboardInterrupt
+        write(path, text)
+
+    monkeypatch.setattr(artifact, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        second.save(tmp_path)
+    pd.testing.assert_frame_equal(LatencyPredictor.load(tmp_path).predict(asked), first.predict(asked))
+    monkeypatch.undo()
+    second.save(tmp_path)
+    pd.testing.assert_frame_equal(LatencyPredictor.load(tmp_path).predict(asked), second.predict(asked))
+    assert len(list(tmp_path.glob("source-*"))) == 2
+    sources[0].save(tmp_path)
+    assert not list(tmp_path.glob("source-*"))
 
 
 def test_from_a_source_of_infinite_intervals_come_infinite_ones(
