@@ -147,6 +147,8 @@ class ChoiceSpace(ABC):
         if len(code) != len(self._choices):
             raise InvalidCandidate(f"space {self.name!r} has {len(self._choices)} sites, found {len(code)} indices")
         try:
+            if min(code, default=0) < 0:
+                raise IndexError
             return Candidate(tuple([choices[i] for choices, i in zip(self._choices, code, strict=True)]))
         except IndexError:
             raise InvalidCandidate(f"indices {tuple(code)}: the sites have {self._radices.tolist()} choices") from None

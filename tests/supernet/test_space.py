@@ -165,6 +165,8 @@ def test_candidates_of_another_length_are_refused(tiny: SearchSpace) -> None:
         tiny.decode((0,))
     with pytest.raises(InvalidCandidate, match="indices"):
         tiny.decode((999,) * 7)
+    with pytest.raises(InvalidCandidate, match="the sites have"):
+        tiny.decode((-1,) * 7)
 
 
 def test_layers_connect(small: SearchSpace) -> None:
