@@ -41,7 +41,7 @@ class Choice:
         mode: the mode.
         predict: its prediction for cases by number.
         errors: of each name the smallest root mean square of the log ratio of predicted and measured, on cases that
-            were left out of the fit.
+            were left out of the fit; empty below two cases.
         left_out: that log ratio of each case under the chosen mode [n]; empty below two cases.
     """
 
@@ -55,7 +55,7 @@ def choose(modes: Sequence[Mode], cases: Ints, measured: Floats, *, seed: int = 
     """Fit every mode that the number of cases allows, ten times without a tenth of them, and take the best.
 
     Args:
-        modes: candidates. Without any measured case the first that needs none is taken.
+        modes: candidates. Below two measured cases none can be left out, and the first that needs no more is taken.
         cases: numbers of the measured cases [n].
         measured: their times [n].
         seed: of the folds.
@@ -68,12 +68,13 @@ def choose(modes: Sequence[Mode], cases: Ints, measured: Floats, *, seed: int = 
     if not allowed:
         least = min(mode.least for mode in modes)
         raise TooFewMeasurements(f"{len(cases)} cases were measured; the least that any mode needs is {least}")
-    if not len(cases):
+    if len(cases):
+        require_latencies(measured)
+    if len(cases) < 2:
         return Choice(allowed[0], allowed[0].fit(cases, measured), {}, np.empty(0))
-    require_latencies(measured)
     fold = np.random.default_rng(seed).permutation(len(cases)) % min(FOLDS, len(cases))
-    logs = [_left_out(mode, cases, measured, fold) if len(cases) > 1 else np.zeros(0) for mode in allowed]
-    errors = [float(np.sqrt(np.mean(off**2))) if len(off) else 0.0 for off in logs]
+    logs = [_left_out(mode, cases, measured, fold) for mode in allowed]
+    errors = [float(np.sqrt(np.mean(off**2))) for off in logs]
     number = int(np.argmin(errors))
     best = allowed[number]
     by_name: dict[str, float] = {}

@@ -36,6 +36,16 @@ def test_without_a_measurement_the_sources_stand_for_the_new_device() -> None:
     np.testing.assert_allclose(choice.predict(np.arange(5)), expected)
 
 
+def test_of_one_measurement_nothing_is_left_out_and_no_error_is_told() -> None:
+    cases = sample(1)
+    choice = choose(MODES, cases, measured(2 * DEEP)[cases])
+    assert choice.mode.name == SPECS
+    assert choice.errors == {}
+    assert len(choice.left_out) == 0
+    with pytest.raises(InvalidMeasurement):
+        choose(MODES, cases, np.zeros(1))
+
+
 def test_a_device_that_is_twice_as_slow_as_a_source_is_scaled() -> None:
     latency, cases = measured(2 * DEEP, 2.0, noise=0.0), sample(5)
     choice = choose(MODES, cases, latency[cases])
