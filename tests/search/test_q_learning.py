@@ -10,7 +10,7 @@ from pruning import Sparsity
 from search.encoding import Code, Encoding
 from search.feasible import FeasibleSet
 from search.history import Observation
-from search.q_learning import Decisions, QLearning, QTable
+from search.q_learning import Decisions, QLearning, QTable, State, Step
 from supernet import Candidate, Choice, SearchSpace
 
 Function = Callable[[Candidate], float]
@@ -76,14 +76,16 @@ def test_masked_actions_are_never_drawn_and_all_others_are(slack: float) -> None
     assert drawn == {code for code in CODES if _cost(code) <= slack}
 
 
-def test_update_is_the_bellman_backup(chain: Decisions) -> None:
-    """By hand, for one trajectory: every decision moves a fifth of the way to the best value behind it."""
+@pytest.mark.parametrize("reward", [6.0, -4.0])
+def test_update_is_the_bellman_backup(chain: Decisions, reward: float) -> None:
+    """By hand, for one trajectory: every decision moves a fifth of the way to the best value behind it, which may be
+    that of an action never taken."""
     table = QTable(chain, initial=1.0)
     steps = chain.trajectory((2, 0, 0))
     assert [step.action for step in steps] == ["conv3x3", "filter", 2.0, "conv1x1", "conv1x1"]
-    table.update(steps, reward=6.0)
+    table.update(steps, reward)
     values = [table.value(step.state, step.action) for step in steps]
-    expected = [0.2 * 6 + 0.8]
+    expected = [0.2 * reward + 0.8]
     for _ in range(4):
         expected.insert(0, 0.2 * max(expected[0], 1.0) + 0.8)
     assert values == pytest.approx(expected)
@@ -97,6 +99,11 @@ def test_maximum_of_the_update_ignores_masked_actions() -> None:
     poor = decisions.trajectory((1, 3))
     assert [step.allowed for step in rich if step.state[0] == 1] == [("conv1x1", "conv3x3"), ("dense", "filter")]
     assert [step.allowed for step in poor if step.state[0] == 1] == [("conv1x1", "conv3x3")]
+    table, first, second = QTable(decisions, initial=0.0), State(0, 4, ()), State(1, 0, ())
+    table.update([Step(second, ("conv1x1", "conv3x3", "tempting"), "tempting")], reward=100.0)
+    table.update([Step(first, ("conv1x1", "conv3x3"), "conv3x3"), Step(second, ("conv1x1", "conv3x3"), "conv1x1")], 5.0)
+    assert table.value(second, "tempting") == pytest.approx(20.0)
+    assert table.value(first, "conv3x3") == pytest.approx(0.2 * 0.2 * 5.0)
 
 
 def test_trajectory_over_the_additive_slack_keeps_its_own_actions(chain: Decisions) -> None:
