@@ -17,13 +17,14 @@ from compiler.kernels.base import (
     signature,
 )
 from compiler.kernels.epilogue import apply, suffix
+from compiler.kernels.functions import PARTIAL
 from compiler.layout import BLOCKED, PLANAR
 from compiler.spec import KernelSpec
 from compiler.target import Target
 
 DIMS = (
     *("blocks", "height", "width", "blocks_shared"),
-    *("x0", "xrow", "xplane", "y0", "yrow", "yplane", "r0", "rrow", "rplane"),
+    *("x0", "xrow", "xplane", "y0", "yrow", "yplane", "r0", "rrow", "rplane", "live"),
 )
 
 OPERATORS = {
@@ -67,7 +68,7 @@ class Elementwise(Family):
         kind = "".join(spec.epilogue[:1]) if spec.op == "arithmetic" else ""
         rest = spec.epilogue[1:] if spec.op == "arithmetic" else spec.epilogue
         planar = spec.reads == PLANAR
-        words = {"scale": "scaled", "arithmetic": kind}.get(spec.op, "pixelwise")
+        words = {"scale": "scaled", "arithmetic": f"arithmetic_{kind}"}.get(spec.op, "pixelwise")
         name = f"{'rows_' if planar else ''}{words}{suffix(rest)}"
         step, kept = ("VL", "vfu") if planar else ("1", "vf")
         at = "b * {0}plane + i * {0}row + " + ("j" if planar else "j * VL")
@@ -79,16 +80,20 @@ class Elementwise(Family):
             value = f"({OPERATORS[kind]})"
         value = apply(rest, value, f"r + r0 + {at.format('r')}", kept)
         given = f"const vf u = (*(const {kept} *)(x + x0 + {at.format('x')})), v = {second};" if kind else ""
-        store = f"*({kept} *)(y + y0 + {at.format('y')}) = {value};"
+        store = f"const vf z = {value};\n    float *q = y + y0 + {at.format('y')};\n    "
         if planar:
-            store = (
-                f"const vf z = {value};\n    float *q = y + y0 + {at.format('y')};\n"
-                "    if (width - j >= VL) *(vfu *)q = z; else memcpy(q, &z, sizeof(float) * (width - j));"
-            )
+            store += "if (width - j >= VL) *(vfu *)q = z; else memcpy(q, &z, sizeof(float) * (width - j));"
+        elif PARTIAL.intersection(function.partition("(")[0] for function in (kind, *rest)):
+            store += "*(vf *)q = b + 1 < blocks ? z : (vf)((vi)z & channels);"
+        else:
+            store += "*(vf *)q = z;"
         source = f"""
 {signature(name)}
 {{
 {prelude(DIMS)}  (void)r; (void)c; (void)s; (void)r0; (void)rrow; (void)rplane;
+  vi channels;
+  for (long l = 0; l < VL; l++) channels[l] = l < live ? -1 : 0;
+  (void)channels;
   const npas_bands mine = npas_share(blocks, height, blocks_shared, part, parts);
   for (long b = mine.all.from / height; b * height < mine.all.to; b++) {{
     const npas_range rows = npas_rows(mine, b);
@@ -105,7 +110,7 @@ class Elementwise(Family):
         dims = [use.x.blocks, use.x.height, use.x.width, int(schedule.blocks_shared)]
         for buffer in (use.x, use.y, use.r or use.y):
             dims += [buffer.offset(0, 0, 0), buffer.row, buffer.plane]
-        return dims, b""
+        return [*dims, use.x.channels - (use.x.blocks - 1) * use.x.lanes], b""
 
 
 register("elementwise", Elementwise(), "add", "activation", "scale", "arithmetic")

@@ -111,6 +111,10 @@ INLINE vf npas_mish(vf a) { return a * npas_tanh(npas_softplus(a, 1.0f, 20.0f));
 """
 """Functions that take the mathematical library's, an element at a time."""
 
+PARTIAL = frozenset({"div", "log", "pow", "reciprocal", "rsqrt", "sqrt"})
+"""Functions of one tensor or two that are not finite for all finite arguments: a kernel that applies one to whole
+vectors makes lanes that are no channels zero behind it, since readers multiply these by zeros."""
+
 
 def call(function: str, value: str) -> str:
     """C expression of a function, spelled as in `graph.Activation`, of the vector `value`."""

@@ -35,7 +35,7 @@ GROUP_DIMS = (
 
 
 class OverChannels(Family):
-    """Layer norm: mean and variance of every pixel; lanes that are no channels do not count."""
+    """Layer norm: mean and variance of every pixel; lanes that are no channels do not count, whatever is in them."""
 
     def candidates(self, spec: KernelSpec, target: Target) -> Iterator[Schedule]:
         pixels = spec.height * spec.width
@@ -49,7 +49,7 @@ class OverChannels(Family):
         name = f"over_channels_{'mean' if op.centred else 'rms'}_{identifier(repr(op.eps))}"
         mean = """\
     vf m = npas_splat(0.0f);
-    for (long b = 0; b < blocks; b++) m += *(const vf *)(xp + b * xplane) * live[b];
+    for (long b = 0; b < blocks; b++) m += (vf)(*(const vi *)(xp + b * xplane) & live[b]);
     float mean = 0.0f;
     for (long l = 0; l < VL; l++) mean += m[l];
     mean /= (float)channels;
@@ -58,7 +58,8 @@ class OverChannels(Family):
 {signature(name)}
 {{
 {prelude(PIXEL_DIMS)}  (void)r; (void)s;
-  const vf *scale = (const vf *)(c + scale_at), *shift = (const vf *)(c + shift_at), *live = (const vf *)(c + live_at);
+  const vf *scale = (const vf *)(c + scale_at), *shift = (const vf *)(c + shift_at);
+  const vi *live = (const vi *)(c + live_at);
   const npas_range all = npas_part(height * width, part, parts);
   for (long at = all.from; at < all.to; at++) {{
     const long i = at / width, j = at % width;
@@ -67,7 +68,7 @@ class OverChannels(Family):
 {mean if op.centred else "    const float mean = 0.0f;"}
     vf n = npas_splat(0.0f);
     for (long b = 0; b < blocks; b++) {{
-      const vf v = (*(const vf *)(xp + b * xplane) - mean) * live[b];
+      const vf v = (vf)((vi)(*(const vf *)(xp + b * xplane) - mean) & live[b]);
       n += v * v;
     }}
     float variance = 0.0f;
@@ -85,7 +86,7 @@ class OverChannels(Family):
         padded = x.blocks * x.lanes
         rows = np.zeros((3, padded), np.float32)
         rows[:2, : x.channels] = use.arrays
-        rows[2, : x.channels] = 1
+        rows.view(np.int32)[2, : x.channels] = -1
         sections, blob = pack_sections(*rows)
         places = (x.offset(0, 0, 0), x.row, x.plane, y.offset(0, 0, 0), y.row, y.plane)
         return [x.blocks, x.channels, x.height, x.width, *places, *sections], blob

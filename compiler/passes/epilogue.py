@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compiler.graph import Activation, Add, Arithmetic, Conv, Graph, Node, Scale
+from compiler.kernels.functions import PARTIAL
 
-FUSABLE = (Conv, Add, Arithmetic, Scale)
+ELEMENTWISE = (Add, Arithmetic, Scale)
+FUSABLE = (Conv, *ELEMENTWISE)
 
 
 def fuse_epilogues(graph: Graph) -> Graph:
     """Append each activation, and each sum, to the epilogue of the convolution before it.
 
     A sum goes to the later of its two producers, when that one is a convolution that feeds nothing else and has no
-    residual yet; the other summand becomes its second input.
+    residual yet; the other summand becomes its second input. Convolutions do not take partial functions.
     """
     readers = graph.consumers()
     position = {node.name: index for index, node in enumerate(graph.nodes)}
@@ -33,7 +35,8 @@ def fuse_epilogues(graph: Graph) -> Graph:
         grown: Node | None = None
         if isinstance(node.op, Activation):
             before = host(node.inputs[0])
-            if before is not None and isinstance(before.op, FUSABLE):
+            partial = node.op.kind.partition("(")[0] in PARTIAL
+            if before is not None and isinstance(before.op, ELEMENTWISE if partial else FUSABLE):
                 op = replace(before.op, epilogue=(*before.op.epilogue, node.op.kind))
                 grown = replace(before, op=op)
         elif isinstance(node.op, Add) and node.inputs[0] != node.inputs[1]:

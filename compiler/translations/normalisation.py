@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node as FxNode
 
-from compiler.graph import BatchNorm, Normalise, Op, Softmax
+from compiler.graph import BatchNorm, Normalise, Softmax
 from compiler.translation import Capture, Result, argument, handles, shape_of
 from compiler.translations.elementwise import affine
 
@@ -35,7 +35,16 @@ def _by_statistics(capture: Capture, node: FxNode, eps: float) -> str:
     for name, value in ((f"{node.name}.scale", scale), (f"{node.name}.shift", shift)):
         capture.constants[name] = np.asarray(value, np.float32)
     op = BatchNorm(f"{node.name}.scale", f"{node.name}.shift")
-    return _with_channels(capture, node, op)
+    count, channels, *rest = shape_of(node)
+    if count == 1 and len(rest) == 2:
+        return capture.add(node, op, capture.tensor(node, 0))
+    pixels = math.prod(rest)
+
+    def select(found: Tensor) -> Tensor:
+        return found.reshape(count, channels, pixels).movedim(0, 1).reshape(channels, 1, count * pixels)
+
+    made = capture.store(node, op, (channels, 1, count * pixels), capture.take(node, 0, select))
+    return capture.give(node, made, lambda found: found.reshape(channels, count, pixels).movedim(0, 1))
 
 
 @handles("aten.group_norm.default")
@@ -51,19 +60,17 @@ def _instance_norm(capture: Capture, node: FxNode) -> Result:
 
 
 def _grouped(capture: Capture, node: FxNode, groups: int, weight_at: int, eps: float) -> str:
-    channels = shape_of(node)[1]
-    weight, bias = capture.constant(node, weight_at), capture.constant(node, weight_at + 1)
-    scale = weight or capture.keep(node, torch.ones(channels))
-    op = Normalise(scale, bias or capture.keep(node, torch.zeros(channels)), eps, groups)
-    return _with_channels(capture, node, op)
-
-
-def _with_channels(capture: Capture, node: FxNode, op: Op) -> str:
-    """Apply `op` to the first argument [1, C, ...] with torch's channels as channels."""
-    shape = shape_of(node)
-    if len(shape) == 4:
+    count, channels, *rest = shape_of(node)
+    names = capture.constant(node, weight_at), capture.constant(node, weight_at + 1)
+    terms = [
+        torch.full((channels,), neutral) if name is None else torch.from_numpy(capture.constants[name])
+        for name, neutral in zip(names, (1.0, 0.0), strict=True)
+    ]
+    scale, shift = (capture.keep(node, term.repeat(count)) for term in terms)
+    op = Normalise(scale, shift, eps, count * groups)
+    if len(rest) == 2:
         return capture.add(node, op, capture.tensor(node, 0))
-    tensor = capture.take(node, 0, lambda found: found.reshape(shape[1], 1, math.prod(shape[2:])))
+    tensor = capture.take(node, 0, lambda found: found.reshape(count * channels, 1, math.prod(rest)))
     return capture.give(node, capture.store(node, op, capture.shape_of(tensor), tensor))
 
 
@@ -93,7 +100,8 @@ def _over_last(capture: Capture, node: FxNode, weight_at: int, eps: float, *, ce
         return capture.give(node, done, lambda found: found.reshape(features, count).T)
     if not centred:
         raise capture.refusal(node, "a root mean square over several axes is not supported")
-    op = Normalise(capture.keep(node, ones[:count]), capture.keep(node, zeros[:count]), eps, count, centred)
+    scale, shift = (capture.keep(node, torch.full((count,), neutral)) for neutral in (1.0, 0.0))
+    op = Normalise(scale, shift, eps, count, centred)
     rows = capture.take(node, 0, lambda found: found.reshape(count, 1, features))
     done = capture.give(node, capture.store(node, op, (count, 1, features), rows))
     terms = [

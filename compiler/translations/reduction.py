@@ -39,7 +39,7 @@ def _reduce(capture: Capture, node: FxNode, kind: str, axes: Any) -> str:
     reduced = sorted({int(axis) % len(shape) for axis in listed} or range(len(shape)))
     if 0 in reduced:
         capture.mixing.append(node)
-    if kind == "mean" and len(shape) == 4 and reduced == [2, 3]:
+    if kind == "mean" and len(shape) == 4 and shape[0] == 1 and reduced == [2, 3]:
         pooled = capture.store(node, GlobalPool(), (shape[1], 1, 1), capture.tensor(node, 0))
         return capture.give(node, pooled)
     count = math.prod(shape[axis] for axis in reduced)

@@ -73,6 +73,33 @@ class Attention(nn.Module):
         return self.layer(x, x, x, attn_mask=self.mask, need_weights=False)[0]
 
 
+class Folded(nn.Module):
+    """A layer that finds the second axis in the batch, as of the frames of a film or of the tokens of a sequence."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.layer(x.flatten(0, 1))
+        return found.unflatten(0, x.shape[:2])
+
+
+class Quotient(nn.Module):
+    """Layers on a quotient, with 21 features, which fill no vector: where there is no feature, 0 is divided by 0."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.above, self.below = nn.Linear(20, 21), nn.Linear(20, 21)
+        self.norm = nn.LayerNorm(21)
+        self.gates = nn.GRU(21, 7, batch_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.function(self.above(x), self.below(x).abs() + 0.5)
+        return self.norm(found), self.gates(found)[0]
+
+
 def sdpa(q: Tensor) -> Tensor:
     heads = q.reshape(q.shape[0], q.shape[1], 2, 10).transpose(1, 2)
     return F.scaled_dot_product_attention(heads, heads.flip(2), heads, is_causal=True).transpose(1, 2).flatten(2)
@@ -112,6 +139,7 @@ IMAGES: dict[str, nn.Module] = {
     "instance norm": nn.InstanceNorm2d(5, affine=True),
     "layer norm over images": nn.LayerNorm(list(IMAGE)),
     "layer norm over rows": nn.LayerNorm(11),
+    "layer norm over fewer elements than channels": nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.LayerNorm([2, 2])),
     "nearest": nn.Upsample(scale_factor=2),
     "nearest, odd": nn.Upsample(size=(7, 20)),
     "bilinear": nn.Upsample(scale_factor=2, mode="bilinear"),
@@ -162,6 +190,13 @@ SEQUENCES: dict[str, nn.Module] = {
     ),
     "transposed convolution of signals": nn.ConvTranspose1d(6, 4, 4, 2, 1),
     "poolings of signals": nn.Sequential(nn.AvgPool1d(3, 1, 1), nn.AdaptiveAvgPool1d(7), nn.AdaptiveMaxPool1d(3)),
+    "batch norm of all tokens": Folded(nn.BatchNorm1d(20)),
+    "quotient": Quotient(lambda a, b: a / b),
+    "logarithm of a quotient": Quotient(lambda a, b: (a / b).abs().log()),
+    "power": Quotient(lambda a, b: (a.abs() + 0.1) ** b),
+    "reciprocal": Quotient(lambda a, b: a + b.reciprocal()),
+    "root": Quotient(lambda a, b: a * (b - 0.5).rsqrt()),
+    "power alone": Function(lambda x: x.abs() ** x.flip(1)),
     "matmul": Function(lambda x: x @ x.transpose(1, 2)),
     "matmul with a weight": WithConstant(lambda x, c: x @ c, 20, 12),
     "scores": WithConstant(lambda x, c: torch.einsum("ntd,d->nt", x, c), 20),
@@ -176,6 +211,13 @@ SEQUENCES: dict[str, nn.Module] = {
     "rnn": Gru(nn.RNN),
     "rnn, relu": Gru(nn.RNN, nonlinearity="relu"),
     "states of an lstm": States(),
+}
+
+FILMS: dict[str, nn.Module] = {
+    "batch norm": nn.BatchNorm2d(6),
+    "group norm": nn.GroupNorm(3, 6),
+    "instance norm": nn.InstanceNorm2d(6, affine=True),
+    "mean": Function(lambda x: x.mean((2, 3))),
 }
 
 
@@ -211,6 +253,12 @@ def test_operators_on_images(name: str) -> None:
 def test_operators_on_sequences(name: str) -> None:
     torch.manual_seed(0)
     compare(SEQUENCES[name], torch.randn(2, *TOKENS))
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_operators_on_films(name: str) -> None:
+    torch.manual_seed(0)
+    compare(Folded(FILMS[name]), torch.randn(2, 4, 6, 5, 7))
 
 
 def test_embeddings_take_whole_numbers() -> None:

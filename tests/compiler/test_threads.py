@@ -184,6 +184,24 @@ def test_other_operators_give_the_same_bits_on_any_number_of_threads(channels: i
     check_network(Rest(channels).eval(), torch.randn(1, channels, *size), least=0.2)
 
 
+class Pairs(nn.Module):
+    """All functions of two tensors, whose features lie in vectors since linear layers write and read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.above, self.below, self.last = nn.Linear(20, 70), nn.Linear(20, 70), nn.Linear(70, 24)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        first, second = self.above(x).abs() + 0.1, self.below(x).abs() + 0.1
+        functions = (torch.div, torch.pow, torch.mul, torch.sub, torch.maximum, torch.minimum)
+        return tuple(self.last(function(first, second)) for function in functions)
+
+
+def test_functions_of_two_tensors_are_not_mistaken_for_those_of_the_c_library() -> None:
+    torch.manual_seed(0)
+    check_network(Pairs().eval(), torch.randn(1, 9, 20), least=0.2)
+
+
 def one_kernel(
     spec: KernelSpec, weight: Tensor, bias: Tensor, threads: int, index: int, target: Target
 ) -> CompiledModel:
