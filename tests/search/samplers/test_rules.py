@@ -39,7 +39,14 @@ def test_one_operator_and_one_rate_everywhere_and_no_lower_rate_fits(tiny: Searc
 
 
 def test_blocks_are_the_smallest_that_are_fast_enough(tiny: SearchSpace, latency: Function) -> None:
-    sampler = RulesSampler(tiny, latency, BUDGET_MS)
+    """Large blocks are the fastest, 32 weights are a little slower, 16 much."""
+    slower = {"block_punched(32x1)": 0.1, "block_punched(8x4)": 0.1, "block_punched(16x1)": 0.6}
+
+    def uneven(candidate: Candidate) -> float:
+        added = (slower.get(str(choice.sparsity.scheme), 0.0) / choice.sparsity.rate for choice in candidate.choices)
+        return latency(candidate) + sum(added)
+
+    sampler, taken = RulesSampler(tiny, uneven, BUDGET_MS), set()
     for site, choices in enumerate(sampler.encoding.choices):
         extra_ms = sampler.feasible.extra_ms[site]
         rivals = [i for i, c in enumerate(choices) if c.operator == "conv3x3" and c.sparsity.rate == 5]
@@ -50,3 +57,5 @@ def test_blocks_are_the_smallest_that_are_fast_enough(tiny: SearchSpace, latency
         if sizes:
             assert isinstance(chosen, BlockScheme)
             assert chosen.height * chosen.width == min(sizes)
+            taken.add(min(sizes))
+    assert taken == {32}
