@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from compiler.spec import KernelSpec
+from compiler.target import Target
 from latency_model.device import Device, load_device
 from latency_model.errors import MeasurementFailed
 from latency_model.profile import ATTEMPTS, CONTROL, CONTROLS, NETWORKS, ProfileProgress, profile
+from latency_model.runner import Measured
 from latency_model.store import KernelStore, specs_of
 
 module = importlib.import_module("latency_model.profile")
@@ -105,6 +107,28 @@ def test_interrupted_profile_goes_on_where_it_was(
     table = profile(specs, device, store)
     assert (table["networks"] == NETWORKS).all()
     assert len(store.read()) == NETWORKS * len(specs)
+
+
+def test_of_a_network_the_runs_count_in_which_the_machine_was_quiet(
+    specs: tuple[KernelSpec, ...],
+    device: Device,
+    runner: Runner,
+    store: KernelStore,
+    law: Law,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Something else runs during eight of twelve runs, and makes all kernels slower by half."""
+    measure = runner.measure
+
+    def disturbed(members: Sequence[KernelSpec], target: Target, *, seconds: float, seed: int) -> Measured:
+        found = measure(members, target, seconds=seconds, seed=seed)
+        found.kernel_us[np.random.default_rng(seed).permutation(12)[:8]] *= 1.5
+        return found
+
+    monkeypatch.setattr(runner, "measure", disturbed)
+    table = profile(specs, device, store)
+    assert (store.read()["runs"] == 3).all()
+    assert off_by(table, law).max() < 0.1
 
 
 def test_kernels_timed_on_a_disturbed_machine_are_timed_again(
