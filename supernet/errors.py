@@ -37,10 +37,6 @@ class NothingToSearch(SupernetError):
     """A network of one's own in which no layer has more than one choice."""
 
 
-class DataMismatch(SupernetError):
-    """A network of one's own and a dataset that do not belong together."""
-
-
 class ReconstructionFailed(SupernetError):
     """A replacement operator could not learn what its layer computes."""
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from pruning import Member, Sparsity
 from supernet.candidate import Candidate, Choice
-from supernet.errors import DataMismatch
 from supernet.hardening import harden
 from supernet.model_space import LayerSite, ModelSpace, WidthSite
 from supernet.narrowing import Alive, cut, is_depthwise, silence, survivors
 from supernet.replacement import make_replacement
+from training import require_classifier
 
 Chains = dict[str, tuple[str, ...]]
 
@@ -33,13 +33,13 @@ class OwnModel(nn.Module):
 
     Raises:
         CaptureFailed, InvalidSpace, NothingToSearch: see `ModelSpace`.
-        DataMismatch: the model cannot be run on such pictures, or tells another number of classes.
+        DataMismatch: the model cannot be run on such pictures, or gives something else than a logit a class.
     """
 
     def __init__(self, model: nn.Module, config: Mapping[str, Any], input_shape: Sequence[int], classes: int) -> None:
         super().__init__()
         example = torch.zeros(1, *input_shape)
-        _check_outputs(model, example, classes)
+        require_classifier(model, input_shape, classes)
         self.network = copy.deepcopy(model)
         self.hardening = harden(self.network, example)
         self.space = ModelSpace(self.network, example, config)
@@ -178,21 +178,3 @@ def _mask(weight: Any, sparsity: Sparsity, alive: Alive) -> None:
     mask = torch.zeros_like(weight)
     mask[rows[:, None], columns] = sparsity.scheme.mask(weight[rows[:, None], columns], sparsity.rate).to(weight.dtype)
     weight.mul_(mask)
-
-
-def _check_outputs(model: nn.Module, example: Tensor, classes: int) -> None:
-    private = copy.deepcopy(model).eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            outputs = private(example)
-    except Exception as error:
-        raise DataMismatch(
-            f"{type(model).__name__} cannot be run on a picture of the dataset, {list(example.shape[1:])}: {error}. "
-            "Choose the dataset that the network was made for, or change its first layers"
-        ) from error
-    found = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if found != [1, classes]:
-        raise DataMismatch(
-            f"{type(model).__name__} gives {found} for one picture; the dataset has {classes} classes, so that "
-            f"[1, {classes}] is needed. Choose the dataset that the network was made for, or change its last layer"
-        )

@@ -3,6 +3,7 @@
 from training.augmentation import AUGMENTATIONS, Augmentation
 from training.batching import batches
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.classifier import require_classifier
 from training.data import Dataset, Normalisation, Split
 from training.datasets import dataset_names, load_dataset
 from training.distillation import distillation_loss
@@ -30,5 +31,6 @@ __all__ = [
     "load_dataset",
     "recalibrate_as_trained",
     "recalibrate_batch_norm",
+    "require_classifier",
     "save_checkpoint",
 ]

@@ -52,6 +52,14 @@ class InvalidBatches(TrainingError, ValueError):
     """A way of cutting a split into batches that cannot be followed."""
 
 
+class DataMismatch(TrainingError, ValueError):
+    """A network and a dataset that do not belong together."""
+
+
+class NothingToTrain(TrainingError, ValueError):
+    """No parameter of the network asks for a gradient."""
+
+
 class RecalibrationFailed(TrainingError, ValueError):
     """Batch norm statistics could not be measured; the model still has its old ones."""
 

@@ -18,7 +18,7 @@ from training.batching import batches
 from training.checkpoint import load_checkpoint, require_same, save_checkpoint
 from training.data import Dataset
 from training.distillation import distillation_loss
-from training.errors import CheckpointMismatch, TrainingDiverged
+from training.errors import CheckpointMismatch, NothingToTrain, TrainingDiverged
 from training.evaluation import evaluate
 from training.hooks import Hooks, NoHooks
 from training.modules import channels_last, computes_channels_last, device_of, preserved_modes
@@ -59,6 +59,7 @@ def fit(
         `validation_accuracy` in percent points, and what the algorithm reports.
 
     Raises:
+        NothingToTrain: no parameter asks for a gradient.
         TrainingDiverged: a loss is not finite; model and algorithm are as they were before the call.
         CheckpointMismatch: the checkpoint is of other settings, data or model; nothing was changed.
         CheckpointCorrupt: the checkpoint file is damaged; nothing was changed.
@@ -100,6 +101,11 @@ class _Training:
         self.seed = seed
         self.rows: list[Row] = []
         self.trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        if not self.trained:
+            raise NothingToTrain(
+                f"no parameter of {type(model).__name__} asks for a gradient, so that it cannot be trained. Call "
+                "requires_grad_() on what is to learn"
+            )
         self.optimizer = make_optimizer(list(self.trained.values()), recipe)
         self.identity = {
             "recipe": asdict(recipe),

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from compiler import find_compiler
+from compiler.capture import capture
 from compiler.runtime import require_here
 from latency_model import LatencyPredictor
 from pruning import algorithm_names, make_algorithm
@@ -20,6 +21,7 @@ from scripts.prune import subject as subjects
 from scripts.prune.plan_text import file_of, parse_plan
 from scripts.prune.subject import COMMAND, Subject
 from search import Budget
+from training import require_classifier
 
 IMPORTANCES = ("measured", "taylor", "energy")
 
@@ -46,6 +48,9 @@ def check(config: DictConfig) -> None:
     torch.set_num_threads(config.threads)
     _check_training(config)
     subject = Subject.load(config)
+    if subject.data is not None:
+        require_classifier(subject.model, subject.data.input_shape, subject.data.classes)
+    capture(subject.model, subject.examples)  # so that what cannot be compiled is not trained either
     if config.plan is not None:
         options = inputs.mapping(config.pruning.options)
         model, plan = copy.deepcopy(subject.model), parse_plan(config.plan)

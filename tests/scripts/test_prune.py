@@ -18,6 +18,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from compiler import load_compiled
+from compiler.errors import UnsupportedOperator
 from latency_model import KernelStore
 from pruning import Sparsity, shrink
 from pruning.errors import (
@@ -37,6 +38,7 @@ from scripts.prune.plan_text import parse_plan
 from scripts.user_model import load_model
 from search.errors import BudgetError
 from training import evaluate, load_dataset
+from training.errors import DataMismatch
 
 pytestmark = pytest.mark.timeout(600)  # several processes, one after the other
 
@@ -61,6 +63,17 @@ def empty():
     model = build()
     model[1][0].weight.data.zero_()
     return model
+
+def seven():
+    return nn.Sequential(conv(1, 16, 2), conv(16, 16, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 7))
+
+class Fourier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = build()
+
+    def forward(self, x):
+        return self.body(torch.fft.fft2(x).real)
 
 def digits():
     return load_dataset("digits", validation=0.3)
@@ -320,6 +333,8 @@ def test_a_mapping_on_the_command_line_is_a_plan_too():
         ([], InvalidSetting, "one of plan"),
         (["budget=fast"], BudgetError, "fast"),
         (["budget=50%", "menu.rates=[1]"], NothingToPrune, "nothing but dense"),
+        (["plan=filter@2", "model={net}:seven", "data=digits"], DataMismatch, "10 classes"),
+        (["plan={body.1.0: 'nm(2:4)@2'}", "model={net}:Fourier"], UnsupportedOperator, "complex"),
         (["plan=filter@2", "pruning=admm"], InvalidSetting, "there are no data"),
         (["plan=filter@2", "input=7"], InvalidSetting, "input"),
         (["plan=filter@2", "dataset={net}:number"], DatasetNotFound, "returned int"),

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from pruning.errors import CaptureFailed
 from supernet import Candidate, Choice, extract
-from supernet.errors import DataMismatch, InvalidCandidate, InvalidSpace, NothingToSearch
+from supernet.errors import InvalidCandidate, InvalidSpace, NothingToSearch
 from supernet.model_space import LayerSite, WidthSite
 from supernet.own_model import OwnModel
+from training.errors import DataMismatch
 
 COUNT = int(os.environ.get("NPAS_CANDIDATES", "300"))
 EXTRACTED = max(6, COUNT // 50)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pruning import Algorithm, Sparsity, make_algorithm
 from training import Dataset, Recipe, Split, evaluate, fit, load_checkpoint, save_checkpoint
-from training.errors import CheckpointCorrupt, CheckpointMismatch, TrainingDiverged
+from training.errors import CheckpointCorrupt, CheckpointMismatch, NothingToTrain, TrainingDiverged
 
 MakeCnn = Callable[..., nn.Sequential]
 QUICK = Recipe(epochs=4, batch_size=32, lr=0.05, augment="shift")
@@ -302,3 +302,8 @@ def test_training_runs_where_the_model_is(digits: Dataset, make_cnn: MakeCnn, tm
     fit(resumed, digits, recipe, teacher=make_cnn().cuda(), algorithm=Pull(resumed[3].weight), checkpoint=path)
     assert all(weight.is_cuda for weight in resumed.parameters())
     assert evaluate(resumed, digits.test).accuracy > 60
+
+
+def test_a_frozen_network_is_refused_by_name(few_digits: Dataset, make_cnn: MakeCnn) -> None:
+    with pytest.raises(NothingToTrain, match="Sequential"):
+        fit(make_cnn().requires_grad_(False), few_digits, QUICK)
