@@ -7,7 +7,7 @@ broadcast against them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from compiler.kernels.products import (
     SECOND_CACHE,
     accumulate,
     channels_an_index,
+    fetch_ahead,
     kept_share,
     pack_entries,
     streaming_cycles,
@@ -66,7 +67,7 @@ class FilterVector(Family):
         filter_blocks = -(-spec.out_channels // target.vector)
         kept = kept_share(spec, vectors * target.vector, unroll) if form == "sparse" else 1.0
         entries = max(kept * -(-spec.in_channels // unroll) * spec.kernel[0] * spec.kernel[1], 1.0)
-        weight_bytes = 4.0 * entries * unroll * target.vector * filter_blocks
+        weight_bytes = _weight_bytes(spec, entries, unroll, target)
         bytes_ = activation_bytes(spec) + weight_bytes
         for rows, cols in tiles(*spec.out_size, most):
             product = _cycles(spec, vectors, rows, cols, unroll, entries, target.vector) * filter_blocks / vectors
@@ -93,14 +94,17 @@ class FilterVector(Family):
         tails = ("t" if rows[2] else "") + ("l" if cols[2] else "")
         step = spec.stride[1] * use.x.lanes
         tile = f"fv{schedule.vectors}_{schedule.rows}x{schedule.cols}{tails}_s{step}_u{schedule.unroll}"
-        name = tile + suffix(spec.epilogue)
+        weight_bytes = _weight_bytes(spec, schedule.entries, schedule.unroll, target)
+        before = fetch_ahead(schedule.vectors, schedule.unroll, target, weight_bytes)
+        name = tile + ("f" if before else "") + suffix(spec.epilogue)
         variants = [(schedule.rows, schedule.cols, "nx")]
         if cols[2]:
             variants.append((schedule.rows, schedule.cols - 1, "mx"))
-        body = _row_of_tiles(variants, schedule, spec, step)
+        body = _row_of_tiles(variants, schedule, spec, step, before)
         if rows[2]:
             shorter = [(rows_ - 1, cols_, count) for rows_, cols_, count in variants]
-            body = f"    if (ty < ny) {{\n{body}    }} else {{\n{_row_of_tiles(shorter, schedule, spec, step)}    }}\n"
+            last = _row_of_tiles(shorter, schedule, spec, step, before)
+            body = f"    if (ty < ny) {{\n{body}    }} else {{\n{last}    }}\n"
         source = f"""
 {signature(name)}
 {{
@@ -152,6 +156,10 @@ class FilterVector(Family):
         return dims, blob
 
 
+def _weight_bytes(spec: KernelSpec, entries: float, unroll: int, target: Target) -> float:
+    return 4.0 * entries * unroll * target.vector * -(-spec.out_channels // target.vector)
+
+
 def _reading_again(spec: KernelSpec, filter_blocks: float) -> float:
     """Cycles lost on the input when filter blocks are the outer loop."""
     rows = min(1.0, spec.kernel[0] / spec.stride[0])
@@ -171,18 +179,20 @@ def _cycles(spec: KernelSpec, vectors: int, rows: int, cols: int, unroll: int, e
     return total
 
 
-def _row_of_tiles(variants: list[tuple[int, int, str]], schedule: Schedule, spec: KernelSpec, step: int) -> str:
+def _row_of_tiles(
+    variants: list[tuple[int, int, str]], schedule: Schedule, spec: KernelSpec, step: int, before: Sequence[str]
+) -> str:
     """Loops over the tiles of one row of tiles, the longer ones first."""
     text = "      const float *xp = xt; float *yp = yt; const float *rp = rt;\n"
     for rows, cols, count in variants:
         text += f"      for (long t = 0; t < {count}; t++) {{\n"
-        text += _tile(rows, cols, schedule, spec, step)
+        text += _tile(rows, cols, schedule, spec, step, before)
         text += f"        xp += {cols * step}; yp += {cols} * VL; rp += {cols} * VL;\n      }}\n"
     return "    {\n" + text + "    }\n"
 
 
-def _tile(rows: int, cols: int, schedule: Schedule, spec: KernelSpec, step: int) -> str:
-    lines = accumulate(schedule.vectors, rows, cols, schedule.unroll, step, "bs")
+def _tile(rows: int, cols: int, schedule: Schedule, spec: KernelSpec, step: int, before: Sequence[str]) -> str:
+    lines = accumulate(schedule.vectors, rows, cols, schedule.unroll, step, "bs", before)
     for v in range(schedule.vectors):
         for p in range(rows):
             for q in range(cols):

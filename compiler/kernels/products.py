@@ -28,6 +28,11 @@ REFETCH_SPEED = 20.0
 """Bytes a cycle that the second-level cache sustains for weights that every tile reads again."""
 THIRD_CACHE_SPEED = 10.0
 """Bytes a cycle from beyond the second-level cache."""
+LINE = 64
+"""Bytes that a cache fetches together."""
+AHEAD = 16_384
+"""Bytes by which weights are asked for before their use: by itself the processor looks no further than to the end of a
+page, and all weights of a large network come from the last cache or from memory."""
 SPARSE_CHANNELS, DENSE_CHANNELS = (1, 2, 4), (1, 2, 4, 8)
 MOST_ROWS = 7
 """Rows of pixels in a tile; each needs an address register."""
@@ -98,17 +103,29 @@ def streaming_cycles(weight_bytes: float, times: int) -> float:
     return times * weight_bytes / (SECOND_CACHE_SPEED if weight_bytes <= SECOND_CACHE else THIRD_CACHE_SPEED)
 
 
-def accumulate(vectors: int, rows: int, cols: int, unroll: int, step: int, start: str | None) -> list[str]:
+def fetch_ahead(vectors: int, unroll: int, target: Target, weight_bytes: float) -> list[str]:
+    """C statements that ask for the weights of an entry `AHEAD` of the current one, at `w`; none if all weights of the
+    layer stay in the first-level cache."""
+    if weight_bytes <= FIRST_CACHE:
+        return []
+    floats = range(0, unroll * vectors * target.vector, LINE // 4)
+    return [f"__builtin_prefetch(w + {AHEAD // 4 + at});" for at in floats]
+
+
+def accumulate(
+    vectors: int, rows: int, cols: int, unroll: int, step: int, start: str | None, before: Sequence[str] = ()
+) -> list[str]:
     """C statements that fill the sums `a{v}_{row}_{col}`.
 
     They read the entries `ix[0..n)`, the weights from `w0` and the pixels from `xp`, rows `xrow` and columns `step`
-    floats apart. Sums start from the vectors at `start`, or from zero.
+    floats apart. Sums start from the vectors at `start`, or from zero. The statements `before` stand before each entry.
     """
     sums = [(v, p, q) for v in range(vectors) for p in range(rows) for q in range(cols)]
     first = [f"*(const vf *)({start} + {v} * VL)" if start else "npas_splat(0.0f)" for v in range(vectors)]
     lines = [f"vf b{v} = {first[v]};" for v in range(vectors)]
     lines += [f"vf a{v}_{p}_{q} = b{v};" for v, p, q in sums]
-    lines += ["const float *w = w0;", "for (long e = 0; e < n; e++) {", "  const float *x_0 = xp + ix[e];"]
+    lines += ["const float *w = w0;", "for (long e = 0; e < n; e++) {", *(f"  {line}" for line in before)]
+    lines += ["  const float *x_0 = xp + ix[e];"]
     lines += [f"  const float *x_{p} = x_{p - 1} + xrow;" for p in range(1, rows)]
     for u in range(unroll):
         for v in range(vectors):

@@ -34,6 +34,7 @@ from compiler.kernels.products import (
     SECOND_CACHE_SPEED,
     accumulate,
     channels_an_index,
+    fetch_ahead,
     kept_share,
     pack_entries,
     streaming_cycles,
@@ -207,8 +208,11 @@ class Winograd(Family):
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         vectors, cols = schedule.vectors, schedule.cols
-        name = f"wino{vectors}_{cols}_u{schedule.unroll}{suffix(spec.epilogue)}"
-        lines = accumulate(vectors, 1, cols, schedule.unroll, target.vector, None)
+        filter_blocks = -(-spec.out_channels // target.vector)
+        weight_bytes = 4.0 * PLANES * schedule.entries * schedule.unroll * filter_blocks * target.vector
+        before = fetch_ahead(vectors, schedule.unroll, target, weight_bytes)
+        name = f"wino{vectors}_{cols}_u{schedule.unroll}{'f' if before else ''}{suffix(spec.epilogue)}"
+        lines = accumulate(vectors, 1, cols, schedule.unroll, target.vector, None, before)
         for v in range(vectors):
             lines += [f"*(vf *)(mp + ({q} * {vectors} + {v}) * VL) = a{v}_0_{q};" for q in range(cols)]
         sums = "".join(f"          {line}\n" for line in lines)
