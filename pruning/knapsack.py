@@ -155,7 +155,8 @@ class _Search:
         kept = kept[lost[kept] < best_before]
         if len(kept) > STATES:
             gap = GAP * abs(self.known)
-            promising = kept[(bound[kept] <= self.known - gap) | (lost + rest.reached(left) <= self.known)[kept]]
+            reached = lost + rest.reached(left) <= self.known + self.rounding
+            promising = kept[(bound[kept] <= self.known - gap) | reached[kept]]
             self.gap, kept = max(self.gap, gap), promising
         return kept
 
