@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from benchmarks.command_line import common, parser
 from benchmarks.competitors import OURS, Competitor, load_peers, ours
-from benchmarks.layers import FAMILIES, FEW, LAYERS, MANY, Layer, find_layers, surroundings
+from benchmarks.layers import FAMILIES, LAYERS, Layer, find_layers, surroundings
 from benchmarks.machine import machine_facts
-from benchmarks.measure import Budget, Times, measure, median, one_core, spread
+from benchmarks.measure import STEADY_US, Budget, Times, measure, median, one_core, spread
 from benchmarks.peers import PEERS, Peer, find_peers
 from benchmarks.tables import write_table
 from pruning import Sparsity, make_scheme
@@ -75,14 +75,15 @@ def measure_layer(
     layer: Layer, wanted: list[Sparsity], peers: list[Peer], budget: Budget
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """A row a competitor, all measured in the same rounds, and the reasons of the peers that are missing."""
-    few, _ = load(layer, FEW, wanted, peers)
-    many, refused = load(layer, MANY, wanted, peers)
+    seldom, often = layer.counts
+    few, _ = load(layer, seldom, wanted, peers)
+    many, refused = load(layer, often, wanted, peers)
     pairs = {case: (few[case], many[case]) for case in many if case in few}
     runs = {f"{index}.{end}": pair[end].run for index, pair in enumerate(pairs.values()) for end in (0, 1)}
-    times = measure(runs, budget)
+    times = measure(runs, replace(budget, sample_us=STEADY_US) if layer.depthwise else budget)
     rows = []
     for index, (case, (_, competitor)) in enumerate(pairs.items()):
-        layer_times = times[f"{index}.1"].minus(times[f"{index}.0"], MANY - FEW)
+        layer_times = times[f"{index}.1"].minus(times[f"{index}.0"], often - seldom)
         rows.append(_row(layer, case, competitor, layer_times))
     return with_ratios(pd.DataFrame(rows)), refused
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from benchmarks.errors import UnknownName
-from benchmarks.layers import FAMILIES, FEW, LAYERS, MANY, find_layers, surroundings
+from benchmarks.layers import FAMILIES, LAYERS, find_layers, surroundings
 from pruning import Sparsity
 
 
@@ -27,17 +27,18 @@ def flops(network, image):
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_difference_of_two_networks_is_the_layer(name):
     layer = LAYERS[name]
-    difference = flops(*surroundings(layer, MANY)) - flops(*surroundings(layer, FEW))
-    assert difference == (MANY - FEW) * layer.flops
+    few, many = layer.counts
+    difference = flops(*surroundings(layer, many)) - flops(*surroundings(layer, few))
+    assert difference == (many - few) * layer.flops
 
 
 def test_pruning_reaches_the_rate_and_keeps_the_size_of_outputs():
-    network, _ = surroundings(LAYERS["3x3 128@28"], FEW)
+    network, _ = surroundings(LAYERS["3x3 128@28"], 3)
     norms = [float(conv.weight.detach().norm()) for conv in network.copies]
     rate = network.prune(Sparsity("block_punched(16x1)", 5))
     zeros = [float((conv.weight == 0).float().mean()) for conv in network.copies]
     assert rate == pytest.approx(5, rel=0.01)
-    assert zeros == pytest.approx([0.8] * FEW, abs=0.01)
+    assert zeros == pytest.approx([0.8] * 3, abs=0.01)
     assert [float(conv.weight.detach().norm()) for conv in network.copies] == pytest.approx(norms, rel=1e-5)
 
 
