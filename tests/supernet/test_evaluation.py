@@ -39,7 +39,10 @@ def supernet(small: SearchSpace, digits: Dataset) -> SuperNet:
 def sparse(small: SearchSpace) -> Candidate:
     """Half of the weights, masks and removed filters."""
     rng = np.random.default_rng(0)
-    return next(c for c in iter(lambda: small.sample(rng), None) if sum(x.sparsity.rate > 1 for x in c.choices) > 3)
+    drawn = iter(lambda: small.sample(rng), None)
+    return next(
+        c for c in drawn if {"filter", "channel", "unstructured"} <= {x.sparsity.scheme.name for x in c.choices}
+    )
 
 
 def test_statistics_are_those_of_the_augmented_pictures(
@@ -91,12 +94,14 @@ def test_masks_hold_while_it_trains(
     monkeypatch.setattr("supernet.evaluation.evaluate", watched)
     fast_evaluate(supernet, sparse, digits, EvaluationRecipe(recalibration_batches=1, steps=3))
     start = extract(supernet, sparse).state_dict()
-    moved = 0
+    moved, masked = 0, 0
     for name, tensor in seen[0].state_dict().items():
         if name.endswith("weight") and tensor.ndim > 1:
             assert torch.equal(tensor != 0, start[name] != 0), name
             moved += not torch.equal(tensor, start[name])
+            masked += not bool(start[name].all())
     assert moved > 3
+    assert masked
 
 
 def test_nothing_is_kept_of_an_evaluation(
