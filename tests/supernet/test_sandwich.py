@@ -16,6 +16,8 @@ from supernet import (
     fast_evaluate,
     train_supernet,
 )
+from supernet.collapse import CollapseDetector
+from supernet.selection import Selector
 from training import Dataset, Split, load_dataset
 from training.errors import CheckpointCorrupt, CheckpointMismatch
 
@@ -120,6 +122,37 @@ def test_an_absurd_learning_rate_is_noticed(small: SearchSpace, few: Dataset, tm
     with pytest.raises(SupernetCollapsed, match=r"Halve the learning rate"):
         train_supernet(supernet, few, recipe, checkpoint=path)
     assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+
+
+def test_masks_are_computed_anew_after_so_many_steps(
+    small: SearchSpace, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[Selector] = []
+    monkeypatch.setattr(Selector, "forget", lambda selector: forgotten.append(selector))
+    train_supernet(SuperNet(small), few, replace(RECIPE, epochs=1, warmup_epochs=0, mask_period=2))
+    assert len(forgotten) == 3  # of five steps
+
+
+def test_the_summed_gradient_is_clipped(small: SearchSpace, few: Dataset) -> None:
+    supernet = SuperNet(small)
+    before = {name: weight.detach().clone() for name, weight in supernet.named_parameters()}
+    recipe = replace(RECIPE, epochs=1, warmup_epochs=0, weight_decay=0.0, clip=1e-4)
+    train_supernet(supernet, few, recipe)
+    moved = [float((weight - before[name]).norm()) for name, weight in supernet.named_parameters()]
+    assert sum(moved) > 0
+    assert max(moved) <= 5 * recipe.lr * recipe.clip / (1 - recipe.momentum)
+
+
+def test_an_epoch_in_which_something_seems_wrong_is_not_kept(
+    small: SearchSpace, few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, recipe = tmp_path / "supernet.safetensors", replace(RECIPE, epochs=1, warmup_epochs=0)
+    monkeypatch.setattr(CollapseDetector, "alarmed", True)
+    train_supernet(SuperNet(small), few, recipe, checkpoint=path)
+    assert not path.exists()
+    monkeypatch.setattr(CollapseDetector, "alarmed", False)
+    train_supernet(SuperNet(small), few, recipe, checkpoint=path)
+    assert path.exists()
 
 
 def test_an_operator_that_no_gradient_reaches_is_named(small: SearchSpace, few: Dataset) -> None:
