@@ -26,7 +26,7 @@ class Admm(Algorithm):
     Args:
         rho: penalty of each stage.
         epochs: epochs of each stage.
-        period: epochs between updates of Z and U.
+        period: epochs between updates of Z and U, at most those of a stage.
     """
 
     name: ClassVar[str] = "admm"
@@ -43,8 +43,11 @@ class Admm(Algorithm):
         super().__init__(assignment)
         if not rho or not all(math.isfinite(value) and value > 0 for value in rho):
             raise InvalidOption(f"rho {list(rho)}: give at least one stage, every penalty finite and above 0")
-        if epochs < 1 or period < 1:
-            raise InvalidOption(f"epochs {epochs}, period {period}: both are whole numbers >= 1")
+        if not 1 <= period <= epochs:
+            raise InvalidOption(
+                f"epochs {epochs}, period {period}: whole numbers, 1 <= period <= epochs; in a stage shorter than a "
+                "period Z and U would never be updated"
+            )
         self._rho = tuple(map(float, rho))
         self._epochs_per_stage = epochs
         self._period = period

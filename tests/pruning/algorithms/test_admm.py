@@ -197,7 +197,7 @@ def test_projection_after_admm_costs_little_on_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"rho": []}, {"rho": [0.0]}, {"rho": [float("nan")]}, {"epochs": 0}, {"period": 0}]
+    "options", [{"rho": []}, {"rho": [0.0]}, {"rho": [float("nan")]}, {"epochs": 0}, {"period": 0}, {"epochs": 2}]
 )
 def test_options_outside_their_range(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption):
