@@ -150,6 +150,8 @@ class Assignment:
         if not any(wrong.values()):
             masks, gone = self._choose(self.weights())
             masks = {target.name: masks[target.name] for target in self.targets if target.structural}
+            if idle := {name for name, mask in masks.items() if bool(mask.all())}:
+                return {t.name: d.why_idle() for d in self._decisions for t in d.targets if t.name in idle}
             total = torch.stack([*gone, self._nothing_removed()]).any(0)
             needed = coupling.still_needed(masks, total)
             for decision, sets in zip(self._decisions, gone, strict=True):

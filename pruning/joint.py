@@ -56,6 +56,14 @@ class Decision:
             return f"{reason}; give all of them one filter sparsity"
         return f"{reason}, and {readers} read them; give all of these one channel sparsity"
 
+    def why_idle(self) -> str:
+        """Why nothing goes, where nothing does."""
+        what = "filters" if self.removes_filters else "channels"
+        return (
+            f"its {what} go in {len(self.sets)} coupled sets, and all of these would stay: the scheme keeps as large "
+            "multiples, or the rate is too close to 1"
+        )
+
     def kept(self, weights: Sequence[Tensor]) -> Tensor:
         """Units that stay, bool [units], given the targets' weights: the best by the sum of the layers' scores.
 

@@ -1,6 +1,6 @@
 """Pruning of a trained model in one call."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -33,7 +33,7 @@ class PruneReport:
     layers: tuple[PrunedLayer, ...]
     skipped: dict[str, str]
     """Layers that were left dense although one Sparsity was given for all, with the reason."""
-    masks: dict[str, Tensor]
+    masks: dict[str, Tensor] = field(repr=False)
     """Bool mask of every pruned weight, by module name."""
 
 

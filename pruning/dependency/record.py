@@ -138,8 +138,8 @@ class Record:
         for other in value.varying:
             if other != axis:
                 self.fix(value, other)
-        first = value.ids.movedim(axis, 0).flatten(1)[:, 0]
-        rows = value.constant.movedim(axis, 0).flatten(1)
+        first = _rows(value.ids, axis)[:, 0]
+        rows = _rows(value.constant, axis)
         constant = torch.where((rows == rows[:, :1]).all(1), rows[:, 0], torch.nan)
         count = value.shape[axis]
         return first.expand(count), constant.expand(count)
@@ -235,7 +235,7 @@ class Record:
 
 def _rows(tensor: Tensor, axis: int) -> Tensor:
     """The slices along an axis as the rows of a matrix."""
-    return tensor.movedim(axis, 0).flatten(1)
+    return tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1)
 
 
 def _loose(sets: Tensor) -> int:

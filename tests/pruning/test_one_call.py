@@ -53,6 +53,25 @@ def test_report_counts_what_is_there(residual: nn.Module, images: Tensor) -> Non
     assert layer.effective_rate == 1080 / count
 
 
+def test_a_report_is_printed_without_its_masks(residual: nn.Module, images: Tensor) -> None:
+    assert "tensor" not in repr(prune(residual, images, {"conv1": BLOCK}))
+
+
+def test_a_layer_whose_coupled_sets_all_stay_is_not_called_pruned(images: Tensor) -> None:
+    """A group norm of 8 groups couples 32 filters to 8 sets, of which filter(8) keeps a multiple of 8."""
+    layers = nn.Conv2d(3, 32, 3), nn.GroupNorm(8, 32), nn.Conv2d(32, 16, 1), nn.Conv2d(16, 8, 1)
+    model = nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(5))
+    model(images)
+    assert model[0].weight.shape[0] == 32
+    with pytest.raises(UnsupportedLayer, match="8 coupled sets"):
+        prune(model, images, {"0": Sparsity("filter(8)", 2)})
+    report = prune(model, images, Sparsity("filter(8)", 2))
+    assert all(layer.kept < layer.weights for layer in report.layers)
+    with pytest.raises(UnsupportedLayer, match="8 coupled sets"):
+        prune(model, images, {"2": Sparsity("channel(8)", 2)})
+    assert prune(model, images, {"0": Sparsity("filter(4)", 2)}).layers[0].effective_rate == 2
+
+
 def test_one_sparsity_spares_first_last_and_depthwise(mobile: nn.Module, images: Tensor) -> None:
     report = prune(mobile, images, Sparsity("block_punched(8x4)", 2))
     assert [layer.name for layer in report.layers] == ["expand", "reduce", "head"]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pruning import CoupledGroup, coupled_groups, shrink
+from pruning import CoupledGroup, Sparsity, coupled_groups, prune, shrink
 from pruning.errors import CaptureFailed
 
 
@@ -163,3 +163,26 @@ def test_models_that_cannot_be_followed() -> None:
 
     with pytest.raises(CaptureFailed, match="data-dependent"):
         coupled_groups(Depends(), torch.randn(IMAGES))
+
+
+class Pooled(nn.Module):
+    """A learned query asks all places; keys and values are projected in one product, which is split with its bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.ones(1, 1, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.hidden, self.out = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.attention(self.query.expand(len(x), -1, -1), x, x, need_weights=False)
+        return self.out(torch.relu(self.hidden(y[:, 0])))  # type: ignore[no-any-return]
+
+
+def test_channels_are_followed_through_attention_with_another_query() -> None:
+    model, x = Pooled().eval(), torch.randn(2, 5, 8)
+    assert [group.size for group in coupled_groups(model, x) if "hidden" in group.filters] == [6]
+    prune(model, x, {"hidden": Sparsity("filter", 2)})
+    expected = model(x)
+    assert shrink(model, x).removed == {"hidden": 3}
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-5)
