@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 import compiler.translations  # noqa: F401  (registers the operators)
 from compiler.errors import CaptureFailed
 from compiler.graph import Graph
-from compiler.independence import require_independent_samples
+from compiler.independence import is_batch, require_independent_samples
 from compiler.translation import Capture
 
 DECOMPOSITIONS = 3
@@ -43,7 +44,7 @@ class Captured:
     """
 
     def __init__(self, model: nn.Module, example_inputs: Sequence[Tensor]) -> None:
-        inputs = tuple(value[:1] if isinstance(value, Tensor) and value.ndim else value for value in example_inputs)
+        inputs = tree_map(lambda value: value[:1] if is_batch(value) else value, tuple(example_inputs))
         self._program = _exported(model, inputs)
         translation = Capture(self._program)
         translation.graph()
@@ -57,7 +58,7 @@ class Captured:
 
 
 def _exported(model: nn.Module, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
-    with _evaluating(model), warnings.catch_warnings(), _without_stack_traces():
+    with _evaluating(model), torch.no_grad(), warnings.catch_warnings(), _without_stack_traces():
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*(were|was) assigned during export.*")
         try:

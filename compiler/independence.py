@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.fx import Node as FxNode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from compiler.errors import MixedSamples
 from compiler.translation import path_of
@@ -27,11 +29,14 @@ def require_independent_samples(model: nn.Module, inputs: Sequence[Any], suspect
         MixedSamples: if results differ, or the batch is not the first axis of an output.
     """
     generator = torch.Generator().manual_seed(0)
-    singles = [tuple(_other(value, generator) for value in inputs) for _ in range(2)]
-    together = tuple(
-        torch.cat(pair) if isinstance(pair[0], Tensor) and pair[0].ndim else pair[0]
-        for pair in zip(*singles, strict=True)
-    )
+    singles = [tree_map(lambda value: _other(value, generator), tuple(inputs)) for _ in range(2)]
+    together = tree_map(lambda *pair: torch.cat(pair) if is_batch(pair[0]) else pair[0], *singles)
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+
+    def run(arguments: tuple[Any, ...]) -> list[Tensor]:
+        """The results; what the network does to its buffers is done to copies of them."""
+        return [value for value in tree_leaves(functional_call(model, buffers, arguments)) if isinstance(value, Tensor)]
+
     places = ", ".join(dict.fromkeys(f"{node.name} in {path_of(node) or '(top level)'}" for node in suspects[:5]))
     advice = (
         f"A compiled network runs one sample at a time, so that the first axis of every input and output has to be the "
@@ -39,11 +44,11 @@ def require_independent_samples(model: nn.Module, inputs: Sequence[Any], suspect
     )
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            batch = _flat(model(*together))
+            batch = run(together)
         except Exception as error:
             raise MixedSamples(f"the network does not run on two samples ({error}). {advice}") from error
         for row, single in enumerate(singles):
-            for position, (alone, both) in enumerate(zip(_flat(model(*single)), batch, strict=True)):
+            for position, (alone, both) in enumerate(zip(run(single), batch, strict=True)):
                 if both.shape != (2, *alone.shape[1:]) or alone.shape[:1] != (1,):
                     raise MixedSamples(
                         f"output {position} has shape {tuple(alone.shape)} for one sample and {tuple(both.shape)} for "
@@ -56,12 +61,13 @@ def require_independent_samples(model: nn.Module, inputs: Sequence[Any], suspect
 
 def _other(value: Any, generator: torch.Generator) -> Any:
     """Random numbers in place of an input; whole numbers are shuffled, since they may be indices."""
-    if not isinstance(value, Tensor) or not value.ndim:
+    if not is_batch(value):
         return value
     if value.is_floating_point():
         return torch.randn(value.shape, generator=generator).to(value)
     return value.reshape(-1)[torch.randperm(value.numel(), generator=generator)].reshape(value.shape)
 
 
-def _flat(outputs: Any) -> list[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else [tensor for output in outputs for tensor in _flat(output)]
+def is_batch(value: Any) -> bool:
+    """Whether an input is a tensor, the first axis being the batch."""
+    return isinstance(value, Tensor) and value.ndim > 0

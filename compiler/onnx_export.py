@@ -22,6 +22,7 @@ import onnxruntime
 import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from compiler.errors import ExportFailed, InputMismatch
 from compiler.structure import exact_structure
@@ -63,7 +64,8 @@ def export_onnx(
     leaves an earlier file there as it was. The model is exported from a copy and not touched.
 
     Args:
-        model: any module that `torch.export` can trace; its outputs are a tensor or a flat sequence of tensors.
+        model: any module that `torch.export` can trace; its outputs are a tensor, or tensors in sequences and
+            dictionaries, which become outputs in their order.
         example_inputs: one tensor [N, ...] or one for each argument of `forward`, batch first.
         path: file to write; missing folders are made.
 
@@ -107,7 +109,6 @@ def _require_batch(inputs: tuple[Any, ...]) -> None:
 
 
 def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
-    batch = torch.export.Dim("batch")
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -115,7 +116,7 @@ def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
                 _resized(inputs, 2),  # torch.export would take a batch of 1 for a constant
                 dynamo=True,
                 external_data=False,
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                dynamic_shapes=_dynamic_shapes(model, len(inputs)),
                 input_names=_argument_names(model, len(inputs)),
                 optimize=True,
                 verbose=False,
@@ -139,6 +140,15 @@ def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
         )
     _strip_metadata(proto)
     return proto
+
+
+def _dynamic_shapes(model: nn.Module, count: int) -> tuple[Any, ...]:
+    """The batch is the first axis of every input; those that `forward` takes as `*inputs` are a tuple of their own."""
+    batch = torch.export.Dim("batch")
+    shapes = tuple({0: batch} for _ in range(count))
+    kinds = [one.kind for one in inspect.signature(model.forward).parameters.values()]
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL) if inspect.Parameter.VAR_POSITIONAL in kinds else count
+    return shapes if named >= count else (*shapes[:named], shapes[named:])
 
 
 def _argument_names(model: nn.Module, count: int) -> list[str] | None:
@@ -187,7 +197,10 @@ def _run(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         raise ExportFailed(
             f"{type(model).__name__} itself does not run at batch size {inputs[0].shape[0]}: {error}"
         ) from error
-    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    found = tuple(value for value in tree_leaves(outputs) if isinstance(value, Tensor))
+    if not found:
+        raise ExportFailed(f"{type(model).__name__} returns {type(outputs).__name__}, in which there are no tensors")
+    return found
 
 
 def _check(file: Path, inputs: tuple[Tensor, ...], expected: dict[int, tuple[Tensor, ...]]) -> float:

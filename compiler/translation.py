@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Node as FxNode
+from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
 
 from compiler.arrangement import arrange, arranged_shape, positions
 from compiler.errors import InvalidWeights, UnsupportedOperator
@@ -21,6 +24,10 @@ Result = str | tuple[str | None, ...] | None
 Handler = Callable[["Capture", FxNode], Result]
 HANDLERS: dict[str, Handler] = {}
 INPUT_TYPES = (torch.float32, torch.int64, torch.int32)
+OF_A_SHAPE = frozenset(f"aten.{name}.default" for name in (
+    "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full",
+))  # fmt: skip
+"""Operators whose result depends on shape and type of their first argument, not on its values."""
 
 
 def handles(*targets: str) -> Callable[[Handler], Handler]:
@@ -62,12 +69,14 @@ class Capture:
             UnsupportedOperator: naming the node, its module and what is supported.
             InvalidWeights: if a weight is NaN or infinite.
         """
-        outputs: list[Any] = []
+        outputs = self._returned()
+        needed = _with_sources(outputs)
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 self._take_placeholder(node)
-            elif node.op == "output":
-                outputs = list(node.args[0])
+                self._require_constant(node, needed)
+            elif node not in needed:
+                continue
             elif self._depends_on_input(node):
                 self.tensors[node] = self._handler(node)(self, node)
             else:
@@ -88,6 +97,20 @@ class Capture:
         """Operators without a translation, each once."""
         nodes = [node for node in self.program.graph.nodes if node.op == "call_function"]
         return list({node.target: None for node in nodes if str(node.target) not in HANDLERS})
+
+    def _returned(self) -> list[Any]:
+        """What the user is handed back: not the new values of inputs and buffers that are changed in place."""
+        results, specs = self.program.graph.output_node().args[0], self.program.graph_signature.output_specs
+        assert isinstance(results, (list, tuple))
+        return [result for result, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
+
+    def _require_constant(self, node: FxNode, needed: set[FxNode]) -> None:
+        changed = {spec.target for spec in self.program.graph_signature.output_specs if spec.target is not None}
+        if self.names.get(node) in changed and node in needed:
+            raise UnsupportedOperator(
+                f"buffer {self.names[node]} changes with every run, and what the network returns depends on it; a "
+                "compiled network remembers nothing: take it as an input and return it"
+            )
 
     def _take_placeholder(self, node: FxNode) -> None:
         signature = self.program.graph_signature
@@ -120,22 +143,28 @@ class Capture:
         self.tensors[node] = self.move(node, [node.name], arrange(given))
 
     def _depends_on_input(self, node: FxNode) -> bool:
-        return any(source in self.tensors for source in node.all_input_nodes)
+        return str(node.target) not in OF_A_SHAPE and any(source in self.tensors for source in node.all_input_nodes)
 
     def _evaluate(self, node: FxNode) -> Any:
         """The value of a node that depends on no input."""
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise self.refusal(node, "its result is random")
+        if node.op == "get_attr":
+            return attrgetter(str(node.target))(self.program.graph_module)
         with torch.no_grad():
-            return node.target(*self.values(node.args), **self.values(node.kwargs))  # type: ignore[operator]
+            arguments, keywords = map_arg((node.args, node.kwargs), self._known_or_zeros)
+            return node.target(*arguments, **keywords)  # type: ignore[operator]
 
-    def values(self, arguments: Any) -> Any:
-        """Arguments with the values of nodes that depend on no input."""
-        return torch.fx.node.map_arg(arguments, lambda node: self.known[node])
+    def _known_or_zeros(self, node: FxNode) -> Any:
+        """The value of a node, of which nothing but shape and type matters if it depends on an input."""
+        if node in self.known:
+            return self.known[node]
+        return torch.zeros(node.meta["val"].shape, dtype=node.meta["val"].dtype)
 
     def _output(self, node: Any) -> str:
         if isinstance(node, FxNode) and node in self.known and isinstance(self.known[node], Tensor):
             name = self._constant_tensor(node)
+            self.mixing.append(node)  # it may have one sample whatever the inputs have
         elif not isinstance(node, FxNode) or not isinstance(self.tensors.get(node), str):
             raise UnsupportedOperator(f"the network returns {node}; a compiled network returns tensors")
         else:
@@ -153,6 +182,8 @@ class Capture:
         target = str(node.target) if node.op == "call_function" else node.op
         if target not in HANDLERS:
             raise self.refusal(node, f"there is no kernel for {target}")
+        if any(isinstance(size, torch.SymInt) for result in tree_leaves(node.meta["val"]) for size in result.shape):
+            raise self.refusal(node, "its shape depends on values; where a mask chooses elements, give their numbers")
         return HANDLERS[target]
 
     def refusal(self, node: FxNode, why: str) -> UnsupportedOperator:
@@ -293,6 +324,18 @@ def pair(value: Any) -> Pair:
 def to_array(value: Tensor) -> Array:
     """A tensor as a float32 array of its own."""
     return np.ascontiguousarray(value.detach().to("cpu", torch.float32).numpy())
+
+
+def _with_sources(outputs: Sequence[Any]) -> set[FxNode]:
+    """The nodes among `outputs`, and those that they are computed from."""
+    found: set[FxNode] = set()
+    waiting = [node for node in outputs if isinstance(node, FxNode)]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def _without_batch(shape: Sequence[int]) -> tuple[int, ...]:

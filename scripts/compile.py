@@ -30,6 +30,7 @@ def run(config: DictConfig) -> None:
 
     Raises:
         ModelNotFound, NotAModule, CheckpointMismatch, InvalidSetting: the configuration names something unusable.
+        NotRunnable: the network cannot be run on `config.input`.
         ResultDiffers: the compiled network computes something else.
         CompilerError: what `compile_model` and `export_onnx` refuse.
     """

@@ -109,6 +109,17 @@ class NotAModule(ScriptError):
         )
 
 
+class NotRunnable(ScriptError):
+    """The user's network cannot be run on the inputs that the configuration describes, or gives no tensors."""
+
+    def __init__(self, network: str, shapes: Sequence[Sequence[int]], reason: str) -> None:
+        described = " and ".join(str(list(shape)) for shape in shapes)
+        super().__init__(
+            f"{network} cannot be compiled for inputs {described}: {reason}. Next: input=[...] of the shape that the "
+            "network is made for, or a module whose forward returns a tensor or a tuple of tensors."
+        )
+
+
 class CheckpointMismatch(ScriptError):
     """A checkpoint does not hold the state of the network that it is loaded into."""
 

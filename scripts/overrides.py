@@ -22,8 +22,13 @@ _COMMANDS = {"config": "search"}
 
 
 def quoted(override: str) -> str:
-    """`key=scheme(...)@rate` with the quotation marks without which Hydra looks for a function of that name."""
-    return re.sub(r"^([\w.]+)=(\w+\([^()'\"]*\)@[\d.]+)$", r"\1='\2'", override)
+    """Every `scheme(...)@rate` with the quotation marks without which Hydra looks for a function of that name.
+
+    Where there are quotation marks already, all is left as it is.
+    """
+    if "'" in override or '"' in override:
+        return override
+    return re.sub(r"\w+\([^()]*\)@[\d.]+", r"'\g<0>'", override)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ MOVING = (
     "aten.channel_shuffle.default",
     "aten.chunk.default",
     "aten.concat.default",
+    "aten.copy.default",
     "aten.diagonal.default",
     "aten.expand.default",
     "aten.expand_as.default",
@@ -56,7 +57,9 @@ MOVING = (
     "aten.roll.default",
     "aten.select.int",
     "aten.select_copy.int",
+    "aten.select_scatter.default",
     "aten.slice.Tensor",
+    "aten.slice_scatter.default",
     "aten.split.Tensor",
     "aten.split_with_sizes.default",
     "aten.squeeze.default",
@@ -86,6 +89,9 @@ MOVING = (
 
 SPATIAL = ("pad", "pixel", "shuffle", "upsample", "im2col")
 """Words in the names of operators that work on each image alone."""
+
+CHOOSING = frozenset({"index", "indices", "condition"})
+"""Arguments that say which elements are taken; all others are elements."""
 
 
 @handles(*IN_PLACE)
@@ -168,15 +174,23 @@ def moved(capture: Capture, node: FxNode) -> Result:
 
     def located(value: FxNode) -> Any:
         nonlocal start
-        known = capture.known.get(value)
-        if value in capture.known and not (isinstance(known, Tensor) and known.is_floating_point()):
-            return known
+        if value in capture.known and not isinstance(capture.known[value], Tensor):
+            return capture.known[value]
         sources.append(capture.name_of(node, value))
-        found = positions(value.meta["val"].shape, start).double()
+        found = positions(value.meta["val"].shape, start).double().contiguous()  # for views
         start += found.numel()
         return found
 
-    arguments, keywords = map_arg(node.args, located), map_arg(node.kwargs, located)
+    def choosing(value: FxNode) -> Any:
+        if value not in capture.known:
+            raise capture.refusal(node, "which elements it takes is computed from the input")
+        return capture.known[value]
+
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    named = [*zip((declared.name for declared in schema), node.args, strict=False), *node.kwargs.items()]
+    found_at = [map_arg(value, choosing if name in CHOOSING else located) for name, value in named]
+    arguments = found_at[: len(node.args)]
+    keywords = dict(zip(node.kwargs, found_at[len(node.args) :], strict=True))
     try:
         found = node.target(*arguments, **keywords)  # type: ignore[operator]
     except (RuntimeError, NotImplementedError, IndexError) as error:

@@ -57,17 +57,16 @@ def _attention(capture: Capture, node: FxNode) -> Result:
     query, key, value = (tuple(argument(node, index).meta["val"].shape) for index in range(3))
     scale = argument(node, 6)
     factor = 1 / math.sqrt(query[-1]) if scale is None else float(scale)
-    batch = query[:-2]
+    grouped = bool(argument(node, 7, False))
+    batch = query[:-2] if grouped else np.broadcast_shapes(query[:-2], key[:-2], value[:-2])
     count = math.prod(batch)
 
     def select(found: Tensor) -> Tensor:
-        repeats = batch[-1] // found.shape[-3] if found.ndim > 2 else 1
-        return found.repeat_interleave(repeats, -3).reshape(count, *found.shape[-2:])
+        if grouped:
+            found = found.repeat_interleave(batch[-1] // found.shape[-3], -3)
+        return found.expand(*batch, *found.shape[-2:]).reshape(count, *found.shape[-2:])
 
-    def plain(found: Tensor) -> Tensor:
-        return found.reshape(count, *found.shape[-2:])
-
-    names = [capture.take(node, index, select if argument(node, 7, False) else plain) for index in range(3)]
+    names = [capture.take(node, index, select) for index in range(3)]
     scores: Shape = (count, query[-2], key[-2])
     products = capture.store(node, MatMul(factor, transposed=True), scores, names[0], names[1])
     mask = _mask(capture, node, (*batch, query[-2], key[-2]))

@@ -24,7 +24,7 @@ class BlockPunched(BlockScheme):
 
     def supports(self, shape: Sequence[int]) -> str | None:
         if len(shape) == 2:
-            return "block-punched is for convolutions; a matrix has no kernel positions, use block for tiles"
+            return f"{self.name} is for convolutions; a matrix has no kernel positions, use block for tiles"
         return super().supports(shape)
 
     def group_count(self, shape: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from scripts.errors import InvalidSetting
 from scripts.prune import subject as subjects
 from scripts.prune.plan_text import file_of, parse_plan
 from scripts.prune.subject import COMMAND, Subject
+from scripts.verification import outputs_of
 from search import Budget
 from training import require_classifier
 
@@ -50,6 +51,7 @@ def check(config: DictConfig) -> None:
     subject = Subject.load(config)
     if subject.data is not None:
         require_classifier(subject.model, subject.data.input_shape, subject.data.classes)
+    outputs_of(subject.model, subject.examples)
     capture(subject.model, subject.examples)  # so that what cannot be compiled is not trained either
     if config.plan is not None:
         options = inputs.mapping(config.pruning.options)

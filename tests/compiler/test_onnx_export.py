@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,25 @@ def trained(digits: Tensor) -> nn.Module:
     for _ in range(3):
         model(digits)
     return model
+
+
+class Chunked(nn.Module):
+    """Splits a parameter, which the exporter leaves as an operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Parameter(torch.arange(8.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor, offset = self.both.chunk(2)
+        return x * factor + offset
+
+
+def test_constants_that_stay_operators_are_no_matter_for_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export_onnx(Chunked(), torch.ones(1, 4), tmp_path / "model.onnx")
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_file_computes_what_torch_computes_at_any_batch_size(

@@ -1,5 +1,6 @@
 """`npas compile`: a network of the user's own, from the command line."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from compiler import compile_model, load_compiled
 from compiler.passes import PASSES
 from compiler.target import local_architecture
 from scripts import cli, compile, user_model
-from scripts.errors import CheckpointMismatch, InvalidSetting, ModelNotFound, NotAModule, ResultDiffers
+from scripts.errors import CheckpointMismatch, InvalidSetting, ModelNotFound, NotAModule, NotRunnable, ResultDiffers
 from scripts.user_model import load_model, load_weights
 from training.errors import CheckpointCorrupt, CheckpointNotFound
 
@@ -40,6 +41,10 @@ def build():
 class Sum(nn.Module):
     def forward(self, left, right):
         return left + right, left * 2
+
+class named(nn.Module):
+    def forward(self, x):
+        return {"x": x}
 
 def tokens():
     return nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 4))
@@ -223,6 +228,16 @@ def test_shapes_that_are_none_are_named(net: Path, shape: str) -> None:
         config = compose("compile", overrides=[f"model={net}:build", f"input={shape}"])
     with pytest.raises(InvalidSetting, match=r"input=.*npas compile input="):
         compile.run(config)
+
+
+@pytest.mark.parametrize(("built", "said"), [("build", r"\[1, 7, 12, 10\].*7 channels"), ("named", "returns a dict")])
+def test_a_network_that_cannot_be_run_on_the_input_is_named(net: Path, command, capsys, built: str, said: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(f"model={net}:{built}", "input=[1,7,12,10]", f"out={net.parent / 'out'}")
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert NotRunnable.__name__ in shown
+    assert re.search(said, shown)
+    assert not (net.parent / "out").exists()
 
 
 def test_a_network_that_computes_something_else_is_not_written(

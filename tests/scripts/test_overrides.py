@@ -15,6 +15,10 @@ from scripts.overrides import explained, quoted
     [
         ("plan=block_punched(16x1)@5", "plan='block_punched(16x1)@5'"),
         ("plan=nm(2:4, share=16)@2", "plan='nm(2:4, share=16)@2'"),
+        (
+            "plan={a.*: filter(8)@2, b: {0: nm(2:4)@2}, c: dense}",
+            "plan={a.*: 'filter(8)@2', b: {0: 'nm(2:4)@2'}, c: dense}",
+        ),
         ("plan='filter(8)@2'", "plan='filter(8)@2'"),
         ("plan=filter@2", "plan=filter@2"),
         ("seed=range(1,3)", "seed=range(1,3)"),

@@ -31,7 +31,14 @@ from pruning.errors import (
     ZeroWeights,
 )
 from scripts import cli
-from scripts.errors import CheckpointMismatch, DatasetNotFound, InvalidSetting, ModelNotFound, PlanUnreadable
+from scripts.errors import (
+    CheckpointMismatch,
+    DatasetNotFound,
+    InvalidSetting,
+    ModelNotFound,
+    NotRunnable,
+    PlanUnreadable,
+)
 from scripts.prune import check, report
 from scripts.prune.measured import PruneMetrics
 from scripts.prune.plan_text import parse_plan
@@ -335,6 +342,7 @@ def test_a_mapping_on_the_command_line_is_a_plan_too():
         (["budget=50%", "menu.rates=[1]"], NothingToPrune, "nothing but dense"),
         (["plan=filter@2", "model={net}:seven", "data=digits"], DataMismatch, "10 classes"),
         (["plan={body.1.0: 'nm(2:4)@2'}", "model={net}:Fourier"], UnsupportedOperator, "complex"),
+        (["plan=filter@2", "input=[1,3,32,32]"], NotRunnable, "got 3 channels"),
         (["plan=filter@2", "pruning=admm"], InvalidSetting, "there are no data"),
         (["plan=filter@2", "input=7"], InvalidSetting, "input"),
         (["plan=filter@2", "dataset={net}:number"], DatasetNotFound, "returned int"),
