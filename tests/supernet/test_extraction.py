@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pruning import project
-from supernet import Candidate, SearchSpace, SuperNet, SupernetRecipe, extract, make_space, train_supernet
+from pruning import Sparsity, project
+from supernet import Candidate, Choice, SearchSpace, SuperNet, SupernetRecipe, extract, make_space, train_supernet
 from training import Split, load_dataset
 
 
@@ -45,6 +45,21 @@ def assert_equal_outputs(supernet: SuperNet, count: int) -> None:
 
 def test_output_equals_the_view(small: SearchSpace) -> None:
     assert_equal_outputs(shaken(small), 60)
+
+
+def test_filters_are_ranked_by_the_inputs_that_survive(small: SearchSpace) -> None:
+    """The first twelve filters of the last site are the largest, but only in channels that its producer loses."""
+    supernet, half = SuperNet(small), Choice("conv3x3", Sparsity("filter", 2))
+    first, second = (supernet.get_submodule(f"sites.{site}.conv3x3.conv1").get_parameter("weight") for site in (3, 4))
+    kept = project(first, half.sparsity).flatten(1).any(1)
+    with torch.no_grad():
+        second[12:, kept] *= 2
+        second[:12, ~kept] *= 10
+    network = extract(supernet, Candidate((*small.largest().choices[:3], half, half)))
+    assert torch.equal(network.get_submodule("sites.3.conv1").weight, first[kept])
+    expected = project(second[:, kept], half.sparsity).flatten(1).any(1)
+    assert not torch.equal(expected, project(second, half.sparsity).flatten(1).any(1))
+    assert torch.equal(network.get_submodule("sites.4.conv1").weight, second[expected][:, kept])
 
 
 def test_output_equals_the_view_in_the_space_that_ships(tiny: SearchSpace) -> None:
