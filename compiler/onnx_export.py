@@ -130,7 +130,8 @@ def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
     assert program is not None
     # Masks on weights, which the exporter leaves as operators, become zeros in them; no constant grows by that.
     largest = max((tensor.numel() for tensor in model.state_dict().values()), default=0)
-    onnxscript.optimizer.optimize(program.model, input_size_limit=largest, output_size_limit=largest)
+    with _quiet():
+        onnxscript.optimizer.optimize(program.model, input_size_limit=largest, output_size_limit=largest)
     proto: onnx.ModelProto = program.model_proto
     fixed = [entry.name for entry in proto.graph.input if not entry.type.tensor_type.shape.dim[0].dim_param]
     if fixed:
@@ -237,16 +238,18 @@ def _relative(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages that it does without."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the exporter's remarks on packages that it does without, and on constants that it does not fold."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
