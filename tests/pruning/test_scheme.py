@@ -500,6 +500,16 @@ def test_patterns_retain_the_energy_of_the_reference() -> None:
     assert retained == pytest.approx(0.697, abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_and_columns_are_the_best_for_each_other(seed: int) -> None:
+    weight = random_weight((12, 20), seed)
+    mask = make_scheme("row_column").mask(weight, 4)
+    rows, columns, energy = mask.any(1), mask.any(0), weight.double().square()
+    assert torch.equal(mask, rows[:, None] & columns)
+    assert energy[:, columns].sum(1)[rows].min() >= energy[:, columns].sum(1)[~rows].max()
+    assert energy[rows].sum(0)[columns].min() >= energy[rows].sum(0)[~columns].max()
+
+
 @pytest.mark.parametrize("rate", [1.5, 3, 4])
 def test_n_of_m_has_one_rate(rate: float) -> None:
     with pytest.raises(InvalidRate, match="4/2 = 2"):
