@@ -66,6 +66,14 @@ def test_tight_budget_in_a_huge_space_is_drawn_from_and_exhausted(tiny: SearchSp
     assert len(seen) == min(50, np.prod(cheapest))
 
 
+def test_draws_under_the_mask_are_admitted_where_latencies_add_up(tiny: SearchSpace, latency: Function) -> None:
+    feasible, rng = FeasibleSet(Encoding(tiny), latency, 0.5), np.random.default_rng(0)
+    assert not any(feasible.admits(feasible.encoding.draw(rng)) for _ in range(100))
+    drawn = {feasible._draw_masked(rng) for _ in range(100)}
+    assert len(drawn) > 50
+    assert all(map(feasible.admits, drawn))
+
+
 def test_infeasible_budget_names_the_fastest_candidate(toy: SearchSpace, latency: Function) -> None:
     with pytest.raises(InfeasibleBudget, match=r"0\.1 ms.*0\.22 ms.*conv1x1\|block_punched\(8x4\)\|5"):
         FeasibleSet(Encoding(toy), latency, 0.1)
