@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+from omegaconf import DictConfig
 
 from scripts.report.contents import Contents
 
 WANTED_WITHIN_TEN = 80.0
 ALLOWED_DROP = 1.5
+OWN = ("model", "checkpoint")
+"""Settings of a network of the user's own."""
 
 
 def summary(contents: Contents) -> str:
@@ -58,7 +63,7 @@ def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
     """(what for, command) pairs."""
     best = contents.best or contents.dense
     folder = run_dir / ("dense" if best is contents.dense else f"winners/{best.name}")
-    again = f"npas search data={contents.config.data.name}"
+    again = _again(contents.config)
     return [
         ("run the best network from Python", f'compiled = load_compiled("{folder}"); logits = compiled(image)'),
         ("run it in any other runtime", f"{folder}/model.onnx"),
@@ -69,6 +74,12 @@ def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
         ),
         ("show it in this report", f"{again} run_dir={run_dir} compare=[{run_dir}-random]"),
     ]
+
+
+def _again(config: DictConfig) -> str:
+    """The command that searches the same space, or the same network of the user's own, on the same data."""
+    settings = {"data": config.data.name, "space": config.space.name} | {key: config.get(key) for key in OWN}
+    return shlex.join(["npas", "search", *(f"{key}={value}" for key, value in settings.items() if value is not None)])
 
 
 def _winner_shortfalls(contents: Contents) -> Iterator[str]:

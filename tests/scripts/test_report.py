@@ -2,6 +2,7 @@ import base64
 import importlib.util
 import math
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
@@ -231,3 +232,23 @@ def test_the_kernels_predicted_worst_come_with_what_they_are(run_dir):
 def test_next_steps_name_files_of_the_best_network(run_dir):
     commands = [command for _, command in next_steps(Contents.read(run_dir), run_dir)]
     assert any(str(run_dir / "winners" / "1" / "model.onnx") in command for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (
+            {"space": {"name": "own_model"}, "model": "net.py:build", "checkpoint": "my weights.safetensors"},
+            ["space=own_model", "model=net.py:build", "checkpoint=my weights.safetensors"],
+        ),
+        ({"space": {"name": "tiny"}, "model": None, "checkpoint": None}, ["space=tiny"]),
+    ],
+)
+def test_next_steps_search_the_network_that_was_searched(run_dir, changes, named):
+    contents = Contents.read(run_dir)
+    contents = replace(contents, config=OmegaConf.merge(contents.config, changes))
+    searches = [command for _, command in next_steps(contents, run_dir) if command.startswith("npas search")]
+    assert len(searches) == 3
+    for command in searches:
+        assert shlex.split(command)[3 : 3 + len(named)] == named
+        assert ("model=" in command) == ("own_model" in command)
