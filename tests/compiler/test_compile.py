@@ -323,6 +323,95 @@ def test_networks_whose_samples_mix_are_refused_by_name(form: str) -> None:
         compile_model(Mixing(form), torch.randn(1, 3, 8, 8))
 
 
+class Counting(nn.Module):
+    """Changes its input and a buffer in place."""
+
+    def __init__(self, *, mixing: bool) -> None:
+        super().__init__()
+        self.mixing = mixing
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        x.relu_()
+        return x.reshape(-1, 4).reshape(x.shape) if self.mixing else x + 1
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_what_changes_in_place_is_no_output_and_left_as_it_was(mixing: bool) -> None:
+    model, x = Counting(mixing=mixing).eval(), torch.randn(2, 3, 4)
+    before = x.clone()
+    result = compile_model(model, x)(x)
+    assert int(model.calls) == 0
+    assert torch.equal(x, before)
+    assert torch.equal(result, model(before))
+
+
+class Remembering(nn.Module):
+    """Subtracts the mean of all that it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x
+        return x - self.mean
+
+
+def test_networks_that_remember_are_refused_by_name() -> None:
+    with pytest.raises(UnsupportedOperator, match="buffer mean changes with every run"):
+        compile_model(Remembering(), torch.randn(1, 3))
+
+
+class Packed(nn.Module):
+    """Takes and returns dictionaries and lists."""
+
+    def forward(self, given: dict[str, list[Tensor]]) -> dict[str, object]:
+        first, second = given["pair"]
+        return {"sum": first + second, "rest": (first.flatten(1), [second.reshape(-1, 4).reshape(second.shape)])}
+
+
+def test_tensors_in_lists_and_dictionaries_are_taken_and_returned_one_by_one() -> None:
+    first, second = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    total, flat, same = compile_model(Packed(), [{"pair": [first, second]}])(first, second)
+    assert torch.equal(total, first + second)
+    assert torch.equal(flat, first.flatten(1))
+    assert torch.equal(same, second)
+
+
+class WithAnchors(nn.Module):
+    """Returns a tensor of one sample, however many there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("anchors", torch.rand(1, 6))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x + 1, self.anchors
+
+
+def test_a_constant_of_one_sample_is_not_passed_off_as_one_of_each() -> None:
+    with pytest.raises(MixedSamples, match=r"output 1 has shape \(1, 6\)"):
+        compile_model(WithAnchors(), torch.randn(2, 3))
+
+
+class Chosen(nn.Module):
+    """Takes the channels of a mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([True, False, True]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.mask].relu()
+
+
+def test_shapes_that_depend_on_values_are_refused_by_name() -> None:
+    with pytest.raises(UnsupportedOperator, match="depends on values; where a mask"):
+        compile_model(Chosen(), torch.randn(2, 3, 4))
+
+
 def test_unsupported_operators_are_refused_with_node_module_and_list() -> None:
     with pytest.raises(UnsupportedOperator, match=r"sort.*inner\.1.*Supported: .*conv2d.*hardswish"):
         compile_model(Sorted(), torch.randn(1, 3, 8, 8))

@@ -147,6 +147,23 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     np.testing.assert_array_equal(double, left * 2)
 
 
+class Packed(nn.Module):
+    """Takes any number of inputs and returns a dictionary."""
+
+    def forward(self, *inputs: Tensor) -> dict[str, object]:
+        return {"total": inputs[0] + inputs[1], "rest": (inputs[0] * 2, None)}
+
+
+def test_inputs_without_names_and_outputs_in_dictionaries(tmp_path: Path) -> None:
+    report = export_onnx(Packed(), [torch.randn(2, 3), torch.randn(2, 3)], tmp_path / "packed.onnx")
+    session = onnxruntime.InferenceSession(report.path)
+    left, right = np.ones((4, 3), np.float32), np.full((4, 3), 2, np.float32)
+    names = [entry.name for entry in session.get_inputs()]
+    total, double = session.run(None, dict(zip(names, (left, right), strict=True)))
+    np.testing.assert_array_equal(total, left + right)
+    np.testing.assert_array_equal(double, left * 2)
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [

@@ -100,6 +100,25 @@ class Quotient(nn.Module):
         return self.norm(found), self.gates(found)[0]
 
 
+def interleaved(x: Tensor) -> Tensor:
+    result = torch.zeros(x.shape[0], 10, 9, 11)
+    result[:, ::2] = x
+    result[:, 1::2] = x.relu()
+    result[:, 0] = 3
+    return result
+
+
+def without_gradient(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        features = x.tanh()
+    return features * x
+
+
+def one_key_for_all_heads(x: Tensor) -> Tensor:
+    queries = x.unflatten(2, (4, 5)).transpose(1, 2)
+    return F.scaled_dot_product_attention(queries, x[:, None, :, :5], x[:, None, :, 5:10])
+
+
 def sdpa(q: Tensor) -> Tensor:
     heads = q.reshape(q.shape[0], q.shape[1], 2, 10).transpose(1, 2)
     return F.scaled_dot_product_attention(heads, heads.flip(2), heads, is_causal=True).transpose(1, 2).flatten(2)
@@ -169,6 +188,15 @@ IMAGES: dict[str, nn.Module] = {
     ),
     "where": Function(lambda x: torch.where(torch.arange(11) > 4, x, 2 * x).masked_fill(torch.arange(11) == 3, -7.0)),
     "powers": Function(lambda x: (x.abs() + 0.2) ** x + (x.abs() + 1) ** -0.5 + (x.abs() + 1).rsqrt()),
+    "written in place": Function(interleaved),
+    "without gradient": Function(without_gradient),
+    "of the same shape": Function(
+        lambda x: torch.cat([torch.zeros_like(x), torch.full_like(x, 2) + x, x.new_ones(x.shape[0], 1, 9, 11)], 1)
+    ),
+    "whole numbers among others": Function(
+        lambda x: torch.where(torch.arange(11) > 4, torch.cat([x, torch.full((x.shape[0], 1, 9, 11), 3)], 1), -7)
+    ),
+    "whole numbers elsewhere": Function(lambda x: torch.where(torch.arange(11) > 4, x, torch.arange(11))),
     "layer scale": WithConstant(lambda x, c: x * c + x, 5, 1, 1),
     "positions": WithConstant(lambda x, c: x + c, 5, 9, 11),
     "stored and concatenated": WithConstant(lambda x, c: torch.cat([x, c.expand(x.shape[0], -1, -1, -1)], 1), 2, 9, 11),
@@ -190,6 +218,8 @@ SEQUENCES: dict[str, nn.Module] = {
     ),
     "transposed convolution of signals": nn.ConvTranspose1d(6, 4, 4, 2, 1),
     "poolings of signals": nn.Sequential(nn.AvgPool1d(3, 1, 1), nn.AdaptiveAvgPool1d(7), nn.AdaptiveMaxPool1d(3)),
+    "one key for all heads": Function(one_key_for_all_heads),
+    "in place and flattened": nn.Sequential(nn.Linear(20, 7), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(42, 3)),
     "batch norm of all tokens": Folded(nn.BatchNorm1d(20)),
     "quotient": Quotient(lambda a, b: a / b),
     "logarithm of a quotient": Quotient(lambda a, b: (a / b).abs().log()),
