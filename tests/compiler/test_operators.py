@@ -92,6 +92,7 @@ class Quotient(nn.Module):
         super().__init__()
         self.function = function
         self.above, self.below = nn.Linear(20, 21), nn.Linear(20, 21)
+        nn.init.constant_(self.below.bias, 3.0)  # far from zero, near which a logarithm shows every rounding
         self.norm = nn.LayerNorm(21)
         self.gates = nn.GRU(21, 7, batch_first=True)
 
@@ -222,7 +223,7 @@ SEQUENCES: dict[str, nn.Module] = {
     "in place and flattened": nn.Sequential(nn.Linear(20, 7), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(42, 3)),
     "batch norm of all tokens": Folded(nn.BatchNorm1d(20)),
     "quotient": Quotient(lambda a, b: a / b),
-    "logarithm of a quotient": Quotient(lambda a, b: (a / b).abs().log()),
+    "logarithm": Quotient(lambda a, b: a * (b - 0.5).log()),
     "power": Quotient(lambda a, b: (a.abs() + 0.1) ** b),
     "reciprocal": Quotient(lambda a, b: a + b.reciprocal()),
     "root": Quotient(lambda a, b: a * (b - 0.5).rsqrt()),
