@@ -10,6 +10,7 @@ import numpy.typing as npt
 from compiler.extents import groups_met, share_kept
 from compiler.graph import Array
 from compiler.kernels.base import split
+from compiler.layout import LINE
 from compiler.spec import KernelSpec
 from compiler.structure import group_shape
 from compiler.target import Target
@@ -28,8 +29,6 @@ REFETCH_SPEED = 20.0
 """Bytes a cycle that the second-level cache sustains for weights that every tile reads again."""
 THIRD_CACHE_SPEED = 10.0
 """Bytes a cycle from beyond the second-level cache."""
-LINE = 64
-"""Bytes that a cache fetches together."""
 AHEAD = 16_384
 """Bytes by which weights are asked for before their use: by itself the processor looks no further than to the end of a
 page, and all weights of a large network come from the last cache or from memory."""
@@ -108,7 +107,7 @@ def fetch_ahead(vectors: int, unroll: int, target: Target, weight_bytes: float) 
     layer stay in the first-level cache."""
     if weight_bytes <= FIRST_CACHE:
         return []
-    floats = range(0, unroll * vectors * target.vector, LINE // 4)
+    floats = range(0, unroll * vectors * target.vector, LINE)
     return [f"__builtin_prefetch(w + {AHEAD // 4 + at});" for at in floats]
 
 
