@@ -13,6 +13,8 @@ from scripts.report.contents import Contents
 
 WANTED_WITHIN_TEN = 80.0
 ALLOWED_DROP = 1.5
+FASTER = 0.75
+"""Of the best network's latency: what to ask for next."""
 OWN = ("model", "checkpoint")
 """Settings of a network of the user's own."""
 
@@ -64,10 +66,11 @@ def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
     best = contents.best or contents.dense
     folder = run_dir / ("dense" if best is contents.dense else f"winners/{best.name}")
     again = _again(contents.config)
+    faster = max(1, round(100 * FASTER * best.measured_ms / contents.dense.measured_ms))
     return [
         ("run the best network from Python", f'compiled = load_compiled("{folder}"); logits = compiled(image)'),
         ("run it in any other runtime", f"{folder}/model.onnx"),
-        ("ask for a faster one", f"{again} budget=35% run_dir={run_dir}-35"),
+        ("ask for a faster one", f"{again} budget={faster}% run_dir={run_dir}-{faster}"),
         (
             "compare with a baseline search",
             f"{again} search=random run_dir={run_dir}-random",

@@ -229,6 +229,15 @@ def test_the_kernels_predicted_worst_come_with_what_they_are(run_dir):
     assert [row[5] for row in rows] == [f"+{13 - index}.0" for index in range(WORST)]
 
 
+def test_the_next_budget_is_below_what_the_best_network_takes(run_dir):
+    contents = Contents.read(run_dir)
+    taken = 100 * contents.best.measured_ms / contents.dense.measured_ms
+    command = dict(next_steps(contents, run_dir))["ask for a faster one"]
+    percent = int(re.search(r"budget=(\d+)%", command)[1])
+    assert 0.7 * taken <= percent <= 0.8 * taken
+    assert command.endswith(f"-{percent}")
+
+
 def test_next_steps_name_files_of_the_best_network(run_dir):
     commands = [command for _, command in next_steps(Contents.read(run_dir), run_dir)]
     assert any(str(run_dir / "winners" / "1" / "model.onnx") in command for command in commands)
