@@ -28,6 +28,7 @@ from compiler.kernels.epilogue import apply, suffix
 from compiler.kernels.products import (
     SECOND_CACHE,
     accumulate,
+    bytes_of_weights,
     channels_an_index,
     fetch_ahead,
     kept_share,
@@ -67,7 +68,7 @@ class FilterVector(Family):
         filter_blocks = -(-spec.out_channels // target.vector)
         kept = kept_share(spec, vectors * target.vector, unroll) if form == "sparse" else 1.0
         entries = max(kept * -(-spec.in_channels // unroll) * spec.kernel[0] * spec.kernel[1], 1.0)
-        weight_bytes = _weight_bytes(spec, entries, unroll, target)
+        weight_bytes = bytes_of_weights(spec, entries, unroll, target)
         bytes_ = activation_bytes(spec) + weight_bytes
         for rows, cols in tiles(*spec.out_size, most):
             product = _cycles(spec, vectors, rows, cols, unroll, entries, target.vector) * filter_blocks / vectors
@@ -94,7 +95,7 @@ class FilterVector(Family):
         tails = ("t" if rows[2] else "") + ("l" if cols[2] else "")
         step = spec.stride[1] * use.x.lanes
         tile = f"fv{schedule.vectors}_{schedule.rows}x{schedule.cols}{tails}_s{step}_u{schedule.unroll}"
-        weight_bytes = _weight_bytes(spec, schedule.entries, schedule.unroll, target)
+        weight_bytes = bytes_of_weights(spec, schedule.entries, schedule.unroll, target)
         before = fetch_ahead(schedule.vectors, schedule.unroll, target, weight_bytes)
         name = tile + ("f" if before else "") + suffix(spec.epilogue)
         variants = [(schedule.rows, schedule.cols, "nx")]
@@ -154,10 +155,6 @@ class FilterVector(Family):
             *sections,
         ]
         return dims, blob
-
-
-def _weight_bytes(spec: KernelSpec, entries: float, unroll: int, target: Target) -> float:
-    return 4.0 * entries * unroll * target.vector * -(-spec.out_channels // target.vector)
 
 
 def _reading_again(spec: KernelSpec, filter_blocks: float) -> float:

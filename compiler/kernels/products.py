@@ -102,6 +102,11 @@ def streaming_cycles(weight_bytes: float, times: int) -> float:
     return times * weight_bytes / (SECOND_CACHE_SPEED if weight_bytes <= SECOND_CACHE else THIRD_CACHE_SPEED)
 
 
+def bytes_of_weights(spec: KernelSpec, entries: float, unroll: int, target: Target) -> float:
+    """What the kept entries of all filter blocks take, of one plane where there are several."""
+    return 4.0 * entries * unroll * target.vector * -(-spec.out_channels // target.vector)
+
+
 def fetch_ahead(vectors: int, unroll: int, target: Target, weight_bytes: float) -> list[str]:
     """C statements that ask for the weights of an entry `AHEAD` of the current one, at `w`; none if all weights of the
     layer stay in the first-level cache."""

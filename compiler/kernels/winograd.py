@@ -33,6 +33,7 @@ from compiler.kernels.products import (
     SECOND_CACHE,
     SECOND_CACHE_SPEED,
     accumulate,
+    bytes_of_weights,
     channels_an_index,
     fetch_ahead,
     kept_share,
@@ -208,8 +209,7 @@ class Winograd(Family):
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
         vectors, cols = schedule.vectors, schedule.cols
-        filter_blocks = -(-spec.out_channels // target.vector)
-        weight_bytes = 4.0 * PLANES * schedule.entries * schedule.unroll * filter_blocks * target.vector
+        weight_bytes = PLANES * bytes_of_weights(spec, schedule.entries, schedule.unroll, target)
         before = fetch_ahead(vectors, schedule.unroll, target, weight_bytes)
         name = f"wino{vectors}_{cols}_u{schedule.unroll}{'f' if before else ''}{suffix(spec.epilogue)}"
         lines = accumulate(vectors, 1, cols, schedule.unroll, target.vector, None, before)
