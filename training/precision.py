@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 
 import torch
+
+from training.strided_depthwise import StridedDepthwiseInFp32
 
 
 class Precision(StrEnum):
@@ -25,9 +27,18 @@ class Precision(StrEnum):
             return self
         return Precision.BF16 if _computes_bf16(device) else Precision.FP32
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Within it, forward passes compute in this format."""
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.on(device) is Precision.BF16)
+    @contextmanager
+    def autocast(self, device: torch.device) -> Iterator[None]:
+        """Within it, forward passes compute in this format, but for the kernels that a CPU has not got in it."""
+        if self.on(device) is Precision.FP32:
+            yield
+            return
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            if device.type != "cpu":
+                yield
+                return
+            with StridedDepthwiseInFp32():
+                yield
 
 
 def _computes_bf16(device: torch.device) -> bool:
