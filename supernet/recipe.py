@@ -19,6 +19,8 @@ class SupernetRecipe(Recipe):
     Args:
         random_members: sub-networks drawn a step, beside the largest and the smallest (2011.09118 takes two).
         clip: highest norm of the summed gradient.
+        ema: share of the training over which weights are averaged: what comes out is their exponential moving average,
+            of decay 1 - 1 / (ema * steps). 0 gives the last weights.
         mask_period: steps after which masks are computed anew from the dense weights.
         dense_share: share of the training, at its start, in which members differ by operators and depth only.
         mild_share: share of the training that follows, in which rates go up to `mild_rate`; then all rates.
@@ -38,6 +40,7 @@ class SupernetRecipe(Recipe):
     temperature: float = 1.0
     random_members: int = 2
     clip: float = 5.0
+    ema: float = 0.02
     mask_period: int = 50
     dense_share: float = 0.25
     mild_share: float = 0.25
@@ -48,11 +51,16 @@ class SupernetRecipe(Recipe):
         super().__post_init__()
         self._require("random_members", self.random_members >= 0, "0 or above")
         self._require("clip", 0 < self.clip < math.inf, "above 0")
+        self._require("ema", 0 <= self.ema <= 1, "in [0, 1]")
         self._require("mask_period", self.mask_period >= 1, "at least 1")
         self._require("dense_share", 0 <= self.dense_share <= 1, "in [0, 1]")
         self._require("mild_share", 0 <= self.mild_share <= 1 - self.dense_share, "in [0, 1 - dense_share]")
         self._require("mild_rate", self.mild_rate >= 1, "at least 1")
         self._require("recalibration_batches", self.recalibration_batches >= 1, "at least 1")
+
+    def ema_decay(self, steps: int) -> float:
+        """What is kept of the averaged weights in each of so many steps."""
+        return 1 - 1 / max(1.0, self.ema * steps)
 
     def max_rate(self, progress: float) -> float:
         """The highest rate among the members when `progress`, in [0, 1), of the training is done."""

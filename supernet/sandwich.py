@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from supernet.candidate import Candidate
 from supernet.collapse import CollapseDetector
@@ -45,8 +46,9 @@ def train_supernet(
     """Trains a supernet in place, on the device where it is (2011.09118, 2102.07954).
 
     A step: the largest member on the labels, the smallest and random ones on the largest one's soft output; their
-    gradients add up, are clipped by norm, and move the shared weights once. The seed alone decides the order of the
-    pictures, the augmentation and the members; torch's global random state is left alone.
+    gradients add up, are clipped by norm, and move the shared weights once. Judged and left behind is the exponential
+    moving average of these weights. The seed alone decides the order of the pictures, the augmentation and the members;
+    torch's global random state is left alone.
 
     Args:
         on_epoch: is given each new row of the history, after the checkpoint was written.
@@ -79,6 +81,7 @@ def train_supernet(
                 save_checkpoint(path, training.state())
             if on_epoch is not None:
                 on_epoch(row)
+    supernet.load_state_dict(training.averaged.state_dict())
     return pd.DataFrame(training.rows)
 
 
@@ -94,6 +97,11 @@ class _Training:
         self.seed = seed
         self.steps_per_epoch = math.ceil(len(dataset.train) / recipe.batch_size)
         self.steps = recipe.epochs * self.steps_per_epoch
+        moving = get_ema_multi_avg_fn(recipe.ema_decay(self.steps))  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(supernet, multi_avg_fn=moving)
+        averaged = self.average.module
+        assert isinstance(averaged, SuperNet)
+        self.averaged = averaged
         self.rows: list[Row] = []
         self.members = cache(partial(Members, supernet.space))
         self.selector = supernet.selector()
@@ -183,6 +191,7 @@ class _Training:
             raise self._collapsed(signal, step)
         self._note_gradients((members.largest, members.smallest, *random), reached)
         self.optimizer.step()
+        self.average.update_parameters(self.supernet)
         means = {"loss_largest": loss.item(), "loss_smallest": losses[0]}
         return means | ({"loss_random": float(np.mean(losses[1:]))} if random else {})
 
@@ -203,7 +212,7 @@ class _Training:
 
     def _accuracy(self, member: Candidate) -> float:
         recipe = EvaluationRecipe(self.recipe.recalibration_batches, augment=self.recipe.augment)
-        return fast_evaluate(self.supernet, member, self.dataset, recipe).accuracy
+        return fast_evaluate(self.averaged, member, self.dataset, recipe).accuracy
 
     def _collapsed(self, signal: str, step: int) -> SupernetCollapsed:
         return SupernetCollapsed(signal, step + 1, self.steps, [row["loss_largest"] for row in self.rows])
@@ -215,6 +224,7 @@ class _Training:
             "history": self.rows,
             "detector": self.detector.state_dict(),
             "supernet": self.supernet.state_dict(),
+            "average": self.average.state_dict(),
             "momentum": velocities(self.optimizer, self.trained),
         }
 
@@ -223,6 +233,7 @@ class _Training:
         state = load_checkpoint(path)
         require_same(path, state.get("identity", {}), self.identity)
         self.supernet.load_state_dict(state["supernet"])
+        self.average.load_state_dict(state["average"])
         self.detector.load_state_dict(state["detector"])
         restore_velocities(self.optimizer, self.trained, state["momentum"])
         self.rows = state["history"]

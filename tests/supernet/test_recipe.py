@@ -19,9 +19,23 @@ def test_rates_open_in_three_stages() -> None:
     ]
 
 
+def test_the_average_reaches_back_a_share_of_the_steps() -> None:
+    assert SupernetRecipe(ema=0.02).ema_decay(5000) == pytest.approx(0.99)
+    assert SupernetRecipe(ema=0.02).ema_decay(10) == SupernetRecipe(ema=0).ema_decay(5000) == 0
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"clip": 0}, {"random_members": -1}, {"mask_period": 0}, {"dense_share": 1.1}, {"mild_share": 0.9}, {"epochs": 0}],
+    [
+        {"clip": 0},
+        {"ema": -0.1},
+        {"ema": 1.1},
+        {"random_members": -1},
+        {"mask_period": 0},
+        {"dense_share": 1.1},
+        {"mild_share": 0.9},
+        {"epochs": 0},
+    ],
 )
 def test_values_outside_their_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidRecipe, match=next(iter(change))):

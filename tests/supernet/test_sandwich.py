@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from supernet import (
     EvaluationRecipe,
@@ -141,6 +142,30 @@ def test_the_summed_gradient_is_clipped(small: SearchSpace, few: Dataset) -> Non
     moved = [float((weight - before[name]).norm()) for name, weight in supernet.named_parameters()]
     assert sum(moved) > 0
     assert max(moved) <= 5 * recipe.lr * recipe.clip / (1 - recipe.momentum)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.4])
+def test_what_comes_out_is_the_moving_average_of_the_weights(small: SearchSpace, few: Dataset, ema: float) -> None:
+    """Its formula, from the weights after each of the five steps; a reach of nothing gives the last ones."""
+    supernet, after_steps = SuperNet(small), list[dict[str, Tensor]]()
+
+    def note(optimizer: Optimizer, *_: object) -> None:
+        after_steps.append({name: weight.detach().clone() for name, weight in supernet.named_parameters()})
+
+    handle = register_optimizer_step_post_hook(note)
+    try:
+        history = train_supernet(supernet, few, replace(RECIPE, epochs=1, warmup_epochs=0, ema=ema))
+    finally:
+        handle.remove()
+    assert len(after_steps) == 5
+    decay = 1 - 1 / max(1, 5 * ema)
+    average = after_steps[0]
+    for weights in after_steps[1:]:
+        average = {name: decay * average[name] + (1 - decay) * weight for name, weight in weights.items()}
+    for name, weight in supernet.named_parameters():
+        torch.testing.assert_close(weight, average[name], rtol=1e-5, atol=1e-6)
+    recipe = EvaluationRecipe(RECIPE.recalibration_batches, augment=RECIPE.augment)
+    assert history["accuracy_largest"].iloc[-1] == fast_evaluate(supernet, small.largest(), few, recipe).accuracy
 
 
 def test_an_epoch_in_which_something_seems_wrong_is_not_kept(
