@@ -66,12 +66,14 @@ class FeasibleSet:
     @cached_property
     def extra_ms(self) -> tuple[tuple[float, ...], ...]:
         """See above."""
-        fastest_ms = self.latency_ms(self.fastest)
+        return tuple(tuple(max(0.0, extra) for extra in extras) for extras in self.extras_ms(self.fastest))
+
+    def extras_ms(self, code: Code) -> tuple[tuple[float, ...], ...]:
+        """What each choice costs over the code's own at that site, all other sites being as in the code; below 0 where
+        it is faster."""
+        own_ms = self.latency_ms(code)
         return tuple(
-            tuple(
-                max(0.0, self.latency_ms((*self.fastest[:site], index, *self.fastest[site + 1 :])) - fastest_ms)
-                for index in range(size)
-            )
+            tuple(self.latency_ms((*code[:site], index, *code[site + 1 :])) - own_ms for index in range(size))
             for site, size in enumerate(self.encoding.sizes)
         )
 

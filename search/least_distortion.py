@@ -20,6 +20,8 @@ SPREAD = 0.2
 PRICES = (-80.0, 40.0)
 """Of ln(lambda), distortions and milliseconds being relative to their largest."""
 BISECTIONS = 40
+APPROACHES = 2
+"""Times that costs are asked for anew, around the candidate that the last answers led to."""
 CORRECTIONS = 6
 FILLS = 8
 """One-site changes that are looked at, to use up what is left of a budget."""
@@ -36,6 +38,10 @@ class LeastDistortion:
     1963; a knapsack, as HALP solves, arXiv 2110.10811). But at rates that halve a latency no site may be cut off: what
     it does not let through is lost to all behind it. Higher powers spread the damage evenly.
 
+    What a choice costs depends on the others: a rate that saves time where the layer is narrow may save none where it
+    is wide, and then the dense layer is to be had for nothing. So costs are taken around the fastest candidate, and
+    around one that is much like those looked for; the better of what the two lead to counts.
+
     Args:
         distortions: see `supernet.distortions`.
     """
@@ -44,8 +50,9 @@ class LeastDistortion:
         self._feasible = feasible
         self._distortions = _side_by_side(distortions, np.inf)
         self._distortions /= max(values.max() for values in distortions) or 1.0
-        self._extra_ms = _side_by_side([np.asarray(extra) for extra in feasible.extra_ms], 0.0)
-        self._dearest_ms = self._extra_ms.max() or 1.0
+        self._costs = [_Costs(feasible, feasible.fastest)]
+        for _ in range(APPROACHES):
+            self._costs[1:] = [_Costs(feasible, self.code(POWERS[0]))]
 
     def start(self, rng: np.random.Generator, seen: Container[Code]) -> Code | None:
         """A new candidate without noise, while there is one, then a drawn one; None where draws give nothing new."""
@@ -62,34 +69,33 @@ class LeastDistortion:
         return self.code(power, np.exp(spread * (rng.normal(size=(shape[0], 1)) + rng.normal(size=shape))))
 
     def code(self, power: float, factors: NDArray[np.float64] | None = None) -> Code:
-        """The admitted candidate for a power. `factors` [sites, most choices of a site] multiply the distortions.
-
-        Choices cost more in the whole than they add to the fastest candidate, or less. So what is allowed for the sum
-        is corrected by what the whole took, a few times.
-        """
+        """The admitted candidate for a power. `factors` [sites, most choices of a site] multiply the distortions."""
         losses = (self._distortions if factors is None else self._distortions * factors) ** power
-        slack_ms, fastest_ms = self._feasible.slack_ms, self._feasible.latency_ms(self._feasible.fastest)
-        best, least, allowed_ms = self._feasible.fastest, np.inf, slack_ms
+        found = [self._filled(self._within_budget(losses, costs), losses, costs) for costs in self._costs]
+        return min(found, key=lambda code: float(losses[np.arange(len(code)), code].sum()))
+
+    def _within_budget(self, losses: NDArray[np.float64], costs: _Costs) -> Code:
+        """Choices cost more in the whole than their sum, or less. So what is allowed for the sum is corrected by what
+        the whole took, a few times."""
         rows = np.arange(len(losses))
+        best, least = costs.base, losses[rows, costs.base].sum()
+        slack_ms = allowed_ms = self._feasible.slack_ms
         for _ in range(CORRECTIONS):
-            indices = self._within(losses, allowed_ms)
-            code = tuple(indices.tolist())
-            loss, sum_ms = losses[rows, indices].sum(), self._extra_ms[rows, indices].sum()
-            if self._feasible.admits(code) and loss < least:
+            code = costs.cheapest(losses, allowed_ms)
+            if self._feasible.admits(code) and (loss := losses[rows, code].sum()) < least:
                 best, least = code, loss
-            taken_ms = self._feasible.latency_ms(code) - fastest_ms
+            taken_ms, sum_ms = costs.taken_ms(code), costs.sum_ms(code)
             if taken_ms <= 0 or (corrected_ms := sum_ms * slack_ms / taken_ms) == allowed_ms:
                 break
             allowed_ms = corrected_ms
-        return self._filled(best, losses)
+        return best
 
-    def _filled(self, code: Code, losses: NDArray[np.float64]) -> Code:
+    def _filled(self, code: Code, losses: NDArray[np.float64], costs: _Costs) -> Code:
         """The code after one-site changes that lose less and still meet the budget, the best of them first."""
         rows, tries = np.arange(len(code)), FILLS
-        fastest_ms = self._feasible.latency_ms(self._feasible.fastest)
         while tries:
-            taken_ms, sum_ms = self._feasible.latency_ms(code) - fastest_ms, self._extra_ms[rows, code].sum()
-            more_ms = (self._extra_ms - self._extra_ms[rows, code][:, None]) * (taken_ms / sum_ms if sum_ms else 1.0)
+            taken_ms, sum_ms = costs.taken_ms(code), costs.sum_ms(code)
+            more_ms = (costs.extra_ms - costs.extra_ms[rows, code][:, None]) * (taken_ms / sum_ms if sum_ms else 1.0)
             gains = losses[rows, code][:, None] - losses
             gains[more_ms > (1 + DOUBT) * (self._feasible.slack_ms - taken_ms)] = -np.inf
             for place in np.argsort(-gains, axis=None, kind="stable")[:tries]:
@@ -102,19 +108,39 @@ class LeastDistortion:
                     break
         return code
 
-    def _within(self, losses: NDArray[np.float64], allowed_ms: float) -> NDArray[np.intp]:
-        """The choice of every site at the lowest price at which what they add sums up to so much at most."""
+
+class _Costs:
+    """What choices cost beside the other choices of an admitted code, the base; all in milliseconds."""
+
+    def __init__(self, feasible: FeasibleSet, base: Code) -> None:
+        self.base = base
+        self.extra_ms = _side_by_side([np.array(extras) for extras in feasible.extras_ms(base)], 0.0)
+        self._feasible = feasible
+        self._dearest_ms = np.abs(self.extra_ms).max() or 1.0
+
+    def taken_ms(self, code: Code) -> float:
+        """What a code takes more than the fastest candidate."""
+        return self._feasible.latency_ms(code) - self._feasible.latency_ms(self._feasible.fastest)
+
+    def sum_ms(self, code: Code) -> float:
+        """What it takes more than the fastest candidate, as far as the costs of its choices add up."""
+        return self.taken_ms(self.base) + float(self.extra_ms[np.arange(len(code)), code].sum())
+
+    def cheapest(self, losses: NDArray[np.float64], allowed_ms: float) -> Code:
+        """The choice of every site at the lowest price at which `sum_ms` is so much at most."""
         low, high = PRICES
-        rows = np.arange(len(losses))
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            indices = np.argmin(losses + np.exp(middle) / self._dearest_ms * self._extra_ms, axis=1)
-            if self._extra_ms[rows, indices].sum() <= allowed_ms:
+            if self.sum_ms(self._at(losses, middle)) <= allowed_ms:
                 high = middle
             else:
                 low = middle
-        cheapest: NDArray[np.intp] = np.argmin(losses + np.exp(high) / self._dearest_ms * self._extra_ms, axis=1)
-        return cheapest
+        return self._at(losses, high)
+
+    def _at(self, losses: NDArray[np.float64], price: float) -> Code:
+        """`price` is ln(lambda)."""
+        indices: list[int] = np.argmin(losses + np.exp(price) / self._dearest_ms * self.extra_ms, axis=1).tolist()
+        return tuple(indices)
 
 
 def log_norms(distortions: Distortions, codes: Sequence[Code]) -> NDArray[np.float64]:

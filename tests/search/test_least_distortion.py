@@ -89,6 +89,32 @@ def test_latencies_that_do_not_add_up_are_met_as_a_whole(tiny: SearchSpace, late
         assert lost(distortions, rule.code(power), power) <= best + 1e-12
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_nothing_is_pruned_for_nothing(tiny: SearchSpace, latency: Function, share: float, seed: int) -> None:
+    """Where a rate saves time beside a pruned neighbour, as in the fastest candidate, and none beside a dense one."""
+    largest, dense_ms = tiny.largest(), latency(tiny.largest())
+
+    def coupled(candidate: Candidate) -> float:
+        saved = 0.0
+        for site, choice in enumerate(candidate.choices):
+            alone = Candidate((*largest.choices[:site], choice, *largest.choices[site + 1 :]))
+            neighbour = candidate.choices[(site + 1) % len(candidate.choices)]
+            saved += (dense_ms - latency(alone)) * (neighbour.operator == "skip" or neighbour.sparsity.rate >= 5)
+        return dense_ms - saved
+
+    feasible = FeasibleSet(Encoding(tiny), coupled, share * dense_ms)
+    distortions = costly(tiny, latency, seed)
+    rule = LeastDistortion(feasible, distortions)
+    for power in POWERS:
+        code = rule.code(power)
+        for site, values in enumerate(distortions):
+            for index in np.flatnonzero(values < values[code[site]]):
+                assert not feasible.latency_ms((*code[:site], int(index), *code[site + 1 :])) <= feasible.latency_ms(
+                    code
+                )
+
+
 def test_what_is_left_of_the_budget_is_used(tiny: SearchSpace, latency: Function) -> None:
     feasible = FeasibleSet(Encoding(tiny), latency, 2.0)
     rule = LeastDistortion(feasible, costly(tiny, latency, 5))
@@ -109,7 +135,8 @@ def test_higher_powers_spread_the_damage(tiny: SearchSpace, latency: Function) -
 
 def test_start_goes_from_the_rule_to_draws_and_repeats_nothing(tiny: SearchSpace, latency: Function) -> None:
     feasible = FeasibleSet(Encoding(tiny), latency, 1.5)
-    rule, seen = LeastDistortion(feasible, costly(tiny, latency, 3)), []
+    rule = LeastDistortion(feasible, costly(tiny, latency, 5))
+    seen: list[Code] = []
     for count in range(20):
         code = rule.start(np.random.default_rng(count), seen)
         assert code is not None
