@@ -10,6 +10,7 @@ from compiler.translations import (
     recurrent,
     reduction,
     resize,
+    statistics,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "recurrent",
     "reduction",
     "resize",
+    "statistics",
 ]

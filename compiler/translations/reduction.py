@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.fx import Node as FxNode
 
 from compiler.graph import GlobalPool, Reduce
-from compiler.translation import Capture, Result, argument, handles, shape_of
+from compiler.translation import Capture, Result, argument, handles
 
 KINDS = {
     "aten.mean.default": "mean",
@@ -34,19 +34,38 @@ def _extreme(capture: Capture, node: FxNode) -> Result:
 
 
 def _reduce(capture: Capture, node: FxNode, kind: str, axes: Any) -> str:
-    shape = tuple(argument(node, 0).meta["val"].shape)
-    listed = axes if isinstance(axes, (list, tuple)) else [axes]
-    reduced = sorted({int(axis) % len(shape) for axis in listed} or range(len(shape)))
-    if 0 in reduced:
-        capture.mixing.append(node)
-    if kind == "mean" and len(shape) == 4 and shape[0] == 1 and reduced == [2, 3]:
+    shape = argument(node, 0).meta["val"].shape
+    if kind == "mean" and len(shape) == 4 and shape[0] == 1 and reduced_axes(node, axes) == [2, 3]:
         pooled = capture.store(node, GlobalPool(), (shape[1], 1, 1), capture.tensor(node, 0))
         return capture.give(node, pooled)
+    return of_rows(capture, node, kind, as_rows(capture, node, axes))
+
+
+def reduced_axes(node: FxNode, axes: Any) -> list[int]:
+    """The axes of a node's argument that a reduction goes over, as torch lists them: one, several, or none for all."""
+    dimensions = len(argument(node, 0).meta["val"].shape)
+    listed = [] if axes is None else axes if isinstance(axes, (list, tuple)) else [axes]
+    return sorted({int(axis) % dimensions for axis in listed} or range(dimensions))
+
+
+def as_rows(capture: Capture, node: FxNode, axes: Any) -> str:
+    """The argument of a reduction with a row [1, results, elements] for each of its results."""
+    shape, reduced = tuple(argument(node, 0).meta["val"].shape), reduced_axes(node, axes)
+    if 0 in reduced:
+        capture.mixing.append(node)
     count = math.prod(shape[axis] for axis in reduced)
-    outer = math.prod(shape) // count
 
     def select(found: Tensor) -> Tensor:
-        return found.movedim(reduced, list(range(-len(reduced), 0))).reshape(1, outer, count)
+        return found.movedim(reduced, list(range(-len(reduced), 0))).reshape(1, -1, count)
 
-    made = capture.store(node, Reduce(kind), (1, outer, 1), capture.take(node, 0, select))
-    return capture.give(node, made, lambda found: found.reshape(shape_of(node)))
+    return capture.take(node, 0, select)
+
+
+def of_rows(capture: Capture, node: FxNode, kind: str, rows: str) -> str:
+    """The result of a node: one number of each row."""
+    return capture.give(node, reduced_rows(capture, node, kind, rows))
+
+
+def reduced_rows(capture: Capture, node: FxNode, kind: str, rows: str) -> str:
+    """One number of each row, [1, rows, 1]."""
+    return capture.store(node, Reduce(kind), (1, capture.shape_of(rows)[1], 1), rows)

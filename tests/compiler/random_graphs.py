@@ -299,6 +299,30 @@ def gating(draw: Draw, values: Values) -> Instruction:
     return Instruction(_drawn(draw, Gate(values.shape(source)[0], kind)), (source,), f"gate by {kind}")
 
 
+class Standardised(nn.Module):
+    """Norms, variances and sums of exponentials, and what they divide or are taken off from."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.kind:
+            case "length":
+                return F.normalize(x, dim=1)
+            case "deviation":
+                return (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), correction=0, keepdim=True) + 0.5)
+            case _:
+                return x - x.logsumexp(3, keepdim=True)
+
+
+@rule(1)
+def standardising(draw: Draw, values: Values) -> Instruction:
+    source = draw.of(values.images())
+    kind = draw.of(["length", "deviation", "exponentials"])
+    return Instruction(Standardised(kind), (source,), f"standardise by {kind}")
+
+
 @rule(2)
 def head(draw: Draw, values: Values) -> Instruction | None:
     """A linear layer on all elements, or on the channels' means: its result is a vector, which nothing else reads."""

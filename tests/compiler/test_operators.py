@@ -1,5 +1,6 @@
 """Every operator that the compiler accepts, alone, against torch."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -182,6 +183,21 @@ IMAGES: dict[str, nn.Module] = {
     "broadcast": Function(lambda x: x * x.mean((2, 3), keepdim=True) + x.amax(1, keepdim=True)),
     "broadcast of rows": Function(lambda x: x - x.mean(3, keepdim=True)),
     "reductions": Function(lambda x: (x.sum((1, 2)), x.amax((2, 3)), x.amin(1), x.max(2).values, x.mean((1, 2, 3)))),
+    "norms": Function(
+        lambda x: (
+            F.normalize(x),
+            *(torch.linalg.vector_norm(x, p, (1, 3)) for p in (1, 2, 3, 0.5, math.inf, -math.inf)),
+        )
+    ),
+    "norms of everything": Function(
+        lambda x: x / torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True) + x.norm(dim=(2, 3), keepdim=True)
+    ),
+    "variances": Function(
+        lambda x: (x.var(1), x.std((2, 3), keepdim=True) * x, x.var((1, 2), unbiased=False), x.var(3, correction=2.5))
+    ),
+    "variances of what is far from zero": Function(lambda x: (x + 100).std((1, 2, 3))),
+    "variance and mean": Function(lambda x: torch.var_mean(x, (2, 3), correction=0)),
+    "sums of exponentials": Function(lambda x: (x.logsumexp(1), (100 * x).logsumexp((2, 3), keepdim=True) + x)),
     "arithmetic": Function(lambda x: (2 - x) / (x.abs() + 1) + x.clamp(-0.5, 0.5).pow(3) - x**2 + 1 / (x.exp() + 1)),
     "two tensors": Function(lambda x: torch.maximum(x, x.flip(2)) * torch.minimum(x, -x) / (x.abs() + 1).sqrt()),
     "functions": Function(
@@ -303,6 +319,12 @@ def test_a_number_that_names_no_row_gives_nan() -> None:
     result = compiled(torch.tensor([[0, 5, -1]]))
     assert torch.isfinite(result[0, 0]).all()
     assert torch.isnan(result[0, 1:]).all()
+
+
+def test_sums_of_exponentials_of_infinities_are_those_of_torch() -> None:
+    x = torch.tensor([[1.0, 2.0, -math.inf], [-math.inf] * 3, [0.0, math.inf, 1.0], [3e38, -3e38, 3e38]])[None]
+    found = compile_model(Function(lambda x: x.logsumexp(2)), torch.zeros(1, 4, 3))(x)
+    torch.testing.assert_close(found, x.logsumexp(2))
 
 
 def test_several_inputs_of_several_ranks() -> None:
