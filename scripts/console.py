@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+QUIET_S = 30.0
+"""Seconds between two lines about a task, at least, where the output is a file."""
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -31,18 +36,47 @@ def show_error(error: BaseException) -> None:
     _log.error("%s: %s", type(error).__name__, error)
 
 
+class _Bars(Progress):
+    """Progress bars; where the output is a file, a line after each tenth of a task that takes long."""
+
+    def __init__(self, *columns: TextColumn | BarColumn | MofNCompleteColumn | TimeElapsedColumn) -> None:
+        super().__init__(*columns, console=console)
+        self._told = dict[TaskID, tuple[int, float]]()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        if not console.is_terminal:
+            self._tell(task_id)
+
+    def _tell(self, task_id: TaskID) -> None:
+        task, now = self._tasks[task_id], time.monotonic()
+        before, told_at = self._told.setdefault(task_id, (0, now))
+        tenth = int(10 * task.completed / task.total) if task.total else 0
+        if before < tenth < 10 and now - told_at >= QUIET_S:
+            self._told[task_id] = tenth, now
+            counted = f"{task.description} {task.completed:.0f} of {task.total:.0f}"
+            say(": ".join(filter(None, (f"  {counted}", str(task.fields.get("note", ""))))))
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A progress bar; the field `note` of a task is shown behind it."""
-    with Progress(
+    with _Bars(
         TextColumn("  {task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
-        console=console,
     ) as bar:
         yield bar
+
+
+@contextmanager
+def training_shown(what: str, epochs: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """A bar for a training of so many epochs; what it gives takes each row of the history of `fit`."""
+    with progress() as bar:
+        task = bar.add_task(f"{what}, epoch", total=epochs, note="")
+        yield lambda row: bar.update(task, advance=1, note=f"validation {row['validation_accuracy']:.1f} %")
 
 
 class _Shown(logging.Handler):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from latency_model import LatencyPredictor
 from pruning import Algorithm, make_algorithm
 from scripts import inputs, networks
 from scripts import supernet as supernet_stage
-from scripts.console import progress
+from scripts.console import progress, training_shown
 from scripts.files import read_json, write_json
 from scripts.side_by_side import compare
 from search import Bracket, Tournament, fit_pruned, timed_specs
@@ -67,7 +66,7 @@ class Tuner:
         """
         pruning = self._pruning(candidate, folder.parent / TOURNAMENT)
         network, algorithm = self._prunable(candidate, pruning.algorithm, inputs.mapping(pruning.options))
-        with self._epochs(f"winner {folder.name}, epoch") as show:
+        with training_shown(f"winner {folder.name}", self.recipe.epochs) as show:
             fit_pruned(
                 network,
                 self.data,
@@ -134,7 +133,7 @@ class Tuner:
         candidate = self.supernet.space.largest()
         network: nn.Module = self.supernet.extract(candidate)
         if isinstance(self.supernet, SuperNet):
-            with self._epochs("dense network, epoch") as show:
+            with training_shown("dense network", self.recipe.epochs) as show:
                 checkpoint = folder / _UNFINISHED / "dense.safetensors"
                 fit(network, self.data, self.recipe, seed=self.config.seed, on_epoch=show, checkpoint=checkpoint)
             recalibrate_as_trained(network, self.data, self.recipe, seed=self.config.seed)
@@ -171,12 +170,6 @@ class Tuner:
 
     def _compile(self, network: nn.Module) -> CompiledModel:
         return compile_model(network, self._example, device=self._target)
-
-    @contextmanager
-    def _epochs(self, what: str) -> Iterator[Callable[[Mapping[str, float]], None]]:
-        with progress() as bar:
-            task = bar.add_task(what, total=self.recipe.epochs, note="")
-            yield lambda row: bar.update(task, advance=1, note=f"validation {row['validation_accuracy']:.1f} %")
 
 
 def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:

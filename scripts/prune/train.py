@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
-from torch import nn
 
-from pruning import Algorithm, make_algorithm
+from pruning import make_algorithm
 from scripts import inputs
-from scripts.console import progress, say
+from scripts.console import say, training_shown
 from scripts.files import write_json
 from scripts.prune import subject as subjects
 from scripts.prune.planned import Planned
 from scripts.prune.subject import Subject
 from scripts.prune.weights import save_weights
-from training import Recipe, evaluate, fit, recalibrate_as_trained
-
-Show = Callable[[Mapping[str, float]], None]
+from search import fit_pruned
+from training import Recipe, evaluate, recalibrate_as_trained
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
@@ -39,7 +34,18 @@ def run(config: DictConfig, run_dir: Path) -> None:
     unfinished = run_dir / "pruned" / "unfinished"
     epochs = 0
     if subject.data is not None and recipe is not None:
-        _train(config, subject, network, algorithm, recipe, unfinished)
+        with training_shown("pruning and training", recipe.epochs) as show:
+            fit_pruned(
+                network,
+                subject.data,
+                recipe,
+                algorithm,
+                config.pruning.epochs,
+                unfinished,
+                teacher=subject.model,
+                seed=config.seed,
+                on_epoch=show,
+            )
         epochs = recipe.epochs
     else:
         algorithm.finish()
@@ -63,33 +69,3 @@ def run(config: DictConfig, run_dir: Path) -> None:
         },
     )
     shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _train(
-    config: DictConfig, subject: Subject, network: nn.Module, algorithm: Algorithm, recipe: Recipe, folder: Path
-) -> None:
-    """The algorithm takes the first `pruning.epochs`; the dense network teaches throughout."""
-    assert subject.data is not None
-    phases = (("pruning", config.pruning.epochs), ("masked", recipe.epochs - config.pruning.epochs))
-    with _epochs(recipe.epochs) as show:
-        for name, epochs in phases:
-            if name == "masked":
-                algorithm.finish()
-            if epochs:
-                fit(
-                    network,
-                    subject.data,
-                    replace(recipe, epochs=epochs, warmup_epochs=min(recipe.warmup_epochs, epochs)),
-                    algorithm=algorithm,
-                    teacher=subject.model,
-                    seed=config.seed,
-                    on_epoch=show,
-                    checkpoint=folder / f"{name}.safetensors",
-                )
-
-
-@contextmanager
-def _epochs(total: int) -> Iterator[Show]:
-    with progress() as bar:
-        task = bar.add_task("pruning and training, epoch", total=total, note="")
-        yield lambda row: bar.update(task, advance=1, note=f"validation {row['validation_accuracy']:.1f} %")
