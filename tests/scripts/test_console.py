@@ -14,7 +14,7 @@ from scripts import console
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What `time.monotonic` says; changed in place."""
     now = [1000.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("scripts.console.time.monotonic", lambda: now[0])
     return now
 
 
