@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,12 @@ from rich.text import Text
 QUIET_S = 30.0
 """Seconds between two lines about a task, at least, where the output is a file."""
 
+FILE_WIDTH = 120
+"""Columns of what is written to a file, unless COLUMNS says otherwise."""
+
 console = Console(highlight=False)
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = FILE_WIDTH
 errors = Console(stderr=True, highlight=False)
 _log = logging.getLogger("npas")
 _log.addHandler(logging.NullHandler())

@@ -52,9 +52,9 @@ def worst_cells(judged: pd.DataFrame) -> list[list[str]]:
 
 def worst_table(judged: pd.DataFrame) -> Table:
     """The same for the terminal."""
-    table = Table(title=f"the {WORST} kernels that are predicted worst")
+    table = Table(title=f"the {WORST} kernels that are predicted worst", box=None, padding=(0, 2, 0, 0))
     for heading in WORST_HEADINGS:
-        table.add_column(heading, justify="right" if "," in heading else "left")
+        table.add_column(heading, justify="right" if "," in heading else "left", overflow="fold")
     for row in worst_cells(judged):
         table.add_row(*row)
     return table
