@@ -57,8 +57,10 @@ def train_supernet(
 
     Returns:
         A row an epoch, also of those before a resume: `epoch` from 1, `lr` of its last step, `loss_largest`,
-        `loss_smallest` and, with random members, `loss_random` (means over the training pictures), `accuracy_largest`
-        and `accuracy_smallest` on the validation split after recalibration, in percent points.
+        `loss_smallest` and, with random members, `loss_random` (means over the training pictures), and in percent
+        points, on the validation split after recalibration, `accuracy_largest`, `accuracy_smallest`,
+        `accuracy_random` (a random member without pruning) and `accuracy_pruned` (one with it, as far as the training
+        has come to that), the last two being the same members after every epoch.
 
     Raises:
         SupernetCollapsed: the training went wrong; the supernet is as it was before the call.
@@ -140,8 +142,8 @@ class _Training:
             raise self._collapsed(f"no gradient reached {', '.join(dead)} during an epoch", step)
         row: Row = {"epoch": number + 1, "lr": lr}
         row |= {name: total / len(self.train) for name, total in sums.items()}
-        final = self.members(self.recipe.max_rate(step / self.steps))
-        row |= {"accuracy_largest": self._accuracy(final.largest), "accuracy_smallest": self._accuracy(final.smallest)}
+        judged = self._judged(self.recipe.max_rate(step / self.steps))
+        row |= {f"accuracy_{name}": self._accuracy(member) for name, member in judged.items()}
         self.rows.append(row)
         return row
 
@@ -209,6 +211,16 @@ class _Training:
                     continue
                 weights = self.supernet.get_submodule(path).parameters()
                 reached[path] = any(bool(weight.grad.any()) for weight in weights if weight.grad is not None)
+
+    def _judged(self, max_rate: float) -> dict[str, Candidate]:
+        """The members that are validated after an epoch."""
+        members, dense = self.members(max_rate), self.members(1.0)
+        return {
+            "largest": members.largest,
+            "smallest": members.smallest,
+            "random": dense.sample(np.random.default_rng(self.seed)),
+            "pruned": members.sample(np.random.default_rng(self.seed)),
+        }
 
     def _accuracy(self, member: Candidate) -> float:
         recipe = EvaluationRecipe(self.recipe.recalibration_batches, augment=self.recipe.augment)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from supernet import (
+    Candidate,
     EvaluationRecipe,
     SearchSpace,
     SuperNet,
@@ -19,7 +20,7 @@ from supernet import (
 )
 from supernet.collapse import CollapseDetector
 from supernet.selection import Selector
-from training import Dataset, Split, load_dataset
+from training import Dataset, Metrics, Split, load_dataset
 from training.errors import CheckpointCorrupt, CheckpointMismatch
 
 RECIPE = SupernetRecipe(epochs=3, dense_share=0.4, mild_share=0.6, recalibration_batches=4)
@@ -48,6 +49,29 @@ def test_training_learns(trained: tuple[SuperNet, pd.DataFrame]) -> None:
     assert history["loss_largest"].iloc[-1] < 0.6 * history["loss_largest"].iloc[0]
     assert history["accuracy_largest"].iloc[-1] > 85
     assert history["accuracy_smallest"].iloc[-1] > 20
+    assert history["accuracy_random"].iloc[-1] > 25
+    assert history["accuracy_pruned"].iloc[-1] > 15
+
+
+def test_members_that_are_watched_stay_the_same_and_are_pruned_when_others_are(
+    small: SearchSpace, few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[Candidate] = []
+
+    def note(supernet: SuperNet, member: Candidate, *_: object) -> Metrics:
+        judged.append(member)
+        return Metrics(50.0, 1.0)
+
+    monkeypatch.setattr("supernet.sandwich.fast_evaluate", note)
+    train_supernet(SuperNet(small), few, replace(RECIPE, epochs=4, warmup_epochs=0, dense_share=0.5, mild_share=0.5))
+    largest, smallest, random, pruned = (judged[i::4] for i in range(4))
+    assert set(largest) == {small.largest()}
+    assert smallest[-1] == small.smallest(max_rate=RECIPE.mild_rate)
+    assert len(set(random)) == 1
+    assert {choice.sparsity.rate for choice in random[0].choices} == {1}
+    assert pruned[:2] == random[:2]
+    assert pruned[2] == pruned[3]
+    assert 1 < max(choice.sparsity.rate for choice in pruned[3].choices) <= RECIPE.mild_rate
 
 
 def test_training_learns_in_bf16(small: SearchSpace, digits: Dataset) -> None:
