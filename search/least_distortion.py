@@ -63,8 +63,8 @@ class LeastDistortion:
         return next((code for code in draws if code not in seen), None)
 
     def draw(self, rng: np.random.Generator) -> Code:
-        """A candidate for a power between 2 and 8, each distortion being off by a random factor."""
-        power, spread = 2 ** rng.uniform(1, 3), rng.exponential(SPREAD)
+        """A candidate for a power between 1 and 8, each distortion being off by a random factor."""
+        power, spread = 2 ** rng.uniform(0, 3), rng.exponential(SPREAD)
         shape = self._distortions.shape
         return self.code(power, np.exp(spread * (rng.normal(size=(shape[0], 1)) + rng.normal(size=shape))))
 
