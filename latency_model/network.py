@@ -24,6 +24,10 @@ class NetworkPrediction:
     lower_ms: float
     upper_ms: float
 
+    def times(self, factor: float) -> NetworkPrediction:
+        """The prediction for a network that takes so many times as long."""
+        return NetworkPrediction(factor * self.mean_ms, factor * self.lower_ms, factor * self.upper_ms)
+
 
 @dataclass(frozen=True)
 class NetworkModel:

@@ -14,10 +14,11 @@ from scripts.live import live_view
 from scripts.run_directory import Record
 from scripts.scalars import scalars
 from search import Evaluation, SearchResult, run_search
+from search.calibration import CALIBRATION, read_calibration
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
-    """Write `study.db`, `dense.json`, `distortions.json` and `tensorboard/`.
+    """Write `study.db`, `dense.json`, `distortions.json`, `calibration.json` and `tensorboard/`.
 
     Finished trials of an interrupted search are kept.
     """
@@ -40,6 +41,8 @@ def run(config: DictConfig, run_dir: Path) -> None:
                 shown.show(evaluation, found)
 
         result = run_search(told, show, on_start=start, on_site=view.look, supernet=supernet)
+    off = 100 * (read_calibration(run_dir / CALIBRATION) - 1)
+    say(f"predicted latencies were corrected by {off:+.1f} %, as measured on networks like those that are looked for")
     if result.exhausted:
         say("every candidate that is predicted to meet the budget was evaluated")
 

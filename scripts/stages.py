@@ -53,7 +53,7 @@ STAGES = (
         about="search operators, schemes and rates of all sites under the latency budget",
         reads=("budget", "search", "seed"),
         after=("predictor", "supernet"),
-        outputs=("study.db", "dense.json", "distortions.json"),
+        outputs=("study.db", "dense.json", "distortions.json", "calibration.json"),
         run=_in("scripts.search"),
     ),
     Stage(

@@ -13,14 +13,14 @@ from omegaconf import DictConfig
 from torch import nn
 
 from compiler import CompiledModel, compile_model
-from latency_model import LatencyPredictor
 from pruning import Algorithm, make_algorithm
 from scripts import inputs, networks
 from scripts import supernet as supernet_stage
 from scripts.console import progress, training_shown
 from scripts.files import read_json, write_json
 from scripts.side_by_side import compare
-from search import Bracket, Tournament, fit_pruned, timed_specs
+from search import Bracket, Tournament, fit_pruned
+from search.calibration import latency_of_run
 from search.cluster.parcel import pack_compiled
 from supernet import Candidate, OwnModel, SuperNet
 from training import evaluate, fit, recalibrate_as_trained
@@ -41,8 +41,8 @@ class Tuner:
         self.data = inputs.dataset(config)
         self.recipe = inputs.finetune_recipe(config)
         self.supernet = supernet_stage.load(config, run_dir)
-        self.predictor = LatencyPredictor.load(run_dir / "predictor")
         self._target = inputs.device(config).target
+        self.latency = latency_of_run(self.supernet.space, self._target, run_dir)
         self._example = torch.zeros(1, *self.data.input_shape)
         folder = run_dir / "dense"
         if not (folder / "candidate.json").exists():
@@ -148,7 +148,7 @@ class Tuner:
         algorithm: str | None,
     ) -> None:
         networks.save(network.eval(), candidate, folder / "model.safetensors")
-        prediction = self.predictor.predict_network(timed_specs(self.supernet.space, candidate, self._target))
+        prediction = self.latency(candidate)
         write_json(
             folder / "candidate.json",
             {

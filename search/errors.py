@@ -39,6 +39,21 @@ class DistortionsCorrupt(SearchError):
     """A file with distortions cannot be used."""
 
 
+class CalibrationCorrupt(SearchError):
+    """A file with the factor of a predictor that is damaged."""
+
+
+class PredictorOff(SearchError):
+    """A latency predictor that is wrong by more than can be corrected."""
+
+    def __init__(self, factor: float, networks: int) -> None:
+        super().__init__(
+            f"{networks} candidates take {factor:.2g} times what the latency predictor says: it is of another device, "
+            "or the machine is not what it was when kernels were timed. Profile again, into another run_dir"
+        )
+        self.factor = factor
+
+
 class StudyCorrupt(SearchError):
     """A study file cannot be read."""
 

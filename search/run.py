@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ import torch
 from torch import nn
 
 from compiler import Target, Timing, compile_model
-from latency_model import Device, LatencyPredictor, NetworkPrediction
+from latency_model import Device, LatencyPredictor, compare_runtimes
 from search.budget import Budgets
+from search.calibration import CALIBRATION, calibration_factor
+from search.candidate_latency import CandidateLatency
 from search.cluster import Cluster, make_cluster
 from search.distortion_file import DISTORTIONS, distortions_of
 from search.driver import Search
 from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
-from search.feasible import FeasibleSet, LatencyFunction
-from search.lowering import timed_specs
+from search.feasible import FeasibleSet
 from search.result import Evaluation, SearchResult
 from search.study import STUDY_NAME, copy_to_file
 from supernet import (
     Candidate,
-    ChoiceSpace,
     Distortions,
     EvaluationRecipe,
     OwnModel,
@@ -82,7 +82,8 @@ def prepare_search(
     """The search that a configuration describes, not yet begun.
 
     The dense network's latency, to which a budget in percent refers, is measured once and kept in `dense.json`; how far
-    choices move its outputs, if the sampler begins with that, in `distortions.json`.
+    choices move its outputs in `distortions.json`; how far the latency predictor is off for candidates like those that
+    the search will look for in `calibration.json`.
 
     Args:
         config: plain values with the keys of `conf/config.yaml`: `run_dir`, `data`, `space`, `device`, `budget`,
@@ -97,6 +98,7 @@ def prepare_search(
         CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
         ClusterError: the cluster cannot be used.
         DistortionFailed, DistortionsCorrupt: distortions cannot be found, or the file with them is damaged.
+        PredictorOff, CalibrationCorrupt: the predictor is of another device, or the file about it is damaged.
     """
     run_dir, settings = Path(config["run_dir"]), config["search"]
     budgets = Budgets.parse(config["budget"])
@@ -107,24 +109,27 @@ def prepare_search(
     if supernet is None:
         supernet = _trained(config, dataset)
     space = supernet.space
-    predictor = LatencyPredictor.load(run_dir / "predictor")
     dense_ms = _dense_ms(supernet, dataset.input_shape, config["device"], cluster, run_dir / DENSE)
     target = cluster.on_device(_target, config["device"])
-
-    @cache
-    def latency(candidate: Candidate) -> NetworkPrediction:
-        return predictor.predict_network(timed_specs(space, candidate, target))
+    predicted = CandidateLatency(space, LatencyPredictor.load(run_dir / "predictor"), target)
+    budgets_ms = budgets.resolve(dense_ms, lambda: fastest_ms(predicted))
 
     @cache
     def distortions() -> Distortions:
         told = None if on_site is None else lambda done: on_site(done, len(space.site_names))
         return distortions_of(supernet, dataset, run_dir / DISTORTIONS, seed=config["seed"], on_site=told)
 
+    def measure(candidates: Sequence[Candidate]) -> list[float]:
+        networks = [supernet.extract(candidate).eval() for candidate in (space.largest(), *candidates)]
+        shares = cluster.on_device(_shares, networks, dataset.input_shape, config["device"])
+        return [share * dense_ms for share in shares]
+
+    factor = calibration_factor(predicted, budgets_ms, distortions, measure, run_dir / CALIBRATION)
     return Search(
         space,
         SupernetEvaluator(supernet, dataset, _recipe(config), seed=config["seed"]),
-        latency,
-        budgets.resolve(dense_ms, lambda: fastest_ms(space, lambda candidate: latency(candidate).upper_ms)),
+        predicted.corrected(factor),
+        budgets_ms,
         config.get("storage") or run_dir / STUDY,
         sampler=settings["sampler"],
         trials=settings["trials"],
@@ -145,21 +150,16 @@ def check_budget(supernet: SuperNet | OwnModel, device: Mapping[str, Any], budge
         BudgetError: the whole front is wanted, and no candidate is faster than the dense network.
         ArtifactCorrupt: the predictor in the run directory is damaged.
     """
-    target, predictor = Device.from_config(device).target, LatencyPredictor.load(run_dir / "predictor")
-    space = supernet.space
-
-    def latency(candidate: Candidate) -> float:
-        return predictor.predict_network(timed_specs(space, candidate, target)).upper_ms
-
-    dense = predictor.predict_network(timed_specs(space, space.largest(), target)).mean_ms
-    budget_ms = budgets.resolve(dense, lambda: fastest_ms(space, latency))[-1]
-    if latency(space.smallest()) > budget_ms:
-        FeasibleSet(Encoding(space), latency, budget_ms)
+    space, predictor = supernet.space, LatencyPredictor.load(run_dir / "predictor")
+    latency = CandidateLatency(space, predictor, Device.from_config(device).target)
+    budget_ms = budgets.resolve(latency(space.largest()).mean_ms, lambda: fastest_ms(latency))[-1]
+    if latency.upper_ms(space.smallest()) > budget_ms:
+        FeasibleSet(Encoding(space), latency.upper_ms, budget_ms)
 
 
-def fastest_ms(space: ChoiceSpace, latency: LatencyFunction) -> float:
+def fastest_ms(latency: CandidateLatency) -> float:
     """Predicted latency of the fastest candidate."""
-    everything = FeasibleSet(Encoding(space), latency, math.inf)
+    everything = FeasibleSet(Encoding(latency.space), latency.upper_ms, math.inf)
     return everything.latency_ms(everything.fastest)
 
 
@@ -199,6 +199,15 @@ def _dense_ms(
         written.write_text(json.dumps({"measured_ms": timing.median_ms, "spread": timing.spread, "runs": timing.runs}))
         os.replace(written, file)
     return float(json.loads(file.read_text())["measured_ms"])
+
+
+def _shares(networks: Sequence[nn.Module], input_shape: tuple[int, ...], device: Mapping[str, Any]) -> list[float]:
+    """Latencies of all networks but the first as shares of the first one's, taking turns."""
+    example, target = torch.zeros(1, *input_shape), _target(device)
+    dense, *others = (compile_model(network, example, device=target) for network in networks)
+    peers = {str(number): compiled.run_once() for number, compiled in enumerate(others)}
+    ratios: list[float] = compare_runtimes(dense, peers, seconds=_SECONDS)["ratio"].tolist()
+    return ratios[1:]
 
 
 def _time(network: nn.Module, input_shape: tuple[int, ...], device: Mapping[str, Any]) -> Timing:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
-from latency_model import LatencyPredictor
 from scripts import inputs
 from scripts.files import read_json
-from search import timed_specs
+from search.calibration import latency_of_run
 from search.distortion_file import DISTORTIONS, read_distortions
 from search.history import History, Observation
 from search.insight import Insight
@@ -24,22 +22,17 @@ def learned(config: DictConfig, run_dir: Path, trials: pd.DataFrame) -> Insight:
     """What the sampler of a finished search would say now; `trials` as in `Contents`.
 
     Raises:
-        ArtifactCorrupt, DistortionsCorrupt: a file of an earlier stage in the run directory is damaged.
+        ArtifactCorrupt, CalibrationCorrupt, DistortionsCorrupt: a file of an earlier stage is damaged.
     """
     space = inputs.space(config, inputs.dataset(config))
-    predictor, target = LatencyPredictor.load(run_dir / "predictor"), inputs.device(config).target
-
-    @cache
-    def latency(candidate: Candidate) -> float:
-        return predictor.predict_network(timed_specs(space, candidate, target)).upper_ms
-
+    latency = latency_of_run(space, inputs.device(config).target, run_dir)
     file = run_dir / DISTORTIONS
     dense_ms = read_json(run_dir / DENSE)["measured_ms"]
     sampler = sampler_for(
         config.search.sampler,
         space,
-        latency,
-        inputs.budgets(config).resolve(dense_ms, lambda: fastest_ms(space, latency)),
+        latency.upper_ms,
+        inputs.budgets(config).resolve(dense_ms, lambda: fastest_ms(latency.corrected(1.0))),
         seed=config.seed,
         trials=config.search.trials,
         distortions=(lambda: read_distortions(file, space)) if file.exists() else None,

@@ -27,6 +27,7 @@ def config(tmp_path: Path, toy: SearchSpace, tiny: SearchSpace, toy_config: dict
     us = [1.0 + spec.macs_kept / 1e4 + spec.in_channels * spec.height * spec.width / 1e4 for spec in specs]
     table = pd.DataFrame([{**spec.to_dict(), "median_us": time} for spec, time in zip(specs, us, strict=True)])
     LatencyPredictor.fit(table, load_device("local")).save(tmp_path / "predictor")
+    (tmp_path / "calibration.json").write_text('{"factor": 1.0}')
     return {
         "run_dir": str(tmp_path),
         "data": {"name": "digits", "root": "data", "validation": 0.25},
@@ -49,6 +50,7 @@ def test_search_writes_its_study_and_goes_on_with_it(config: dict[str, Any], tmp
     assert shown == [5, 6]
     pd.testing.assert_frame_equal(second.trials[:4], first.trials)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "calibration.json",
         "dense.json",
         "distortions.json",
         "predictor",

@@ -1,0 +1,101 @@
+"""How far a latency predictor is off for the candidates that a search will look for, found by measuring a few."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from compiler import Target
+from latency_model import LatencyPredictor
+from search.candidate_latency import CandidateLatency
+from search.encoding import Encoding
+from search.errors import CalibrationCorrupt, PredictorOff
+from search.feasible import FeasibleSet
+from search.least_distortion import POWERS, LeastDistortion
+from supernet import Candidate, ChoiceSpace, Distortions
+
+CALIBRATION = "calibration.json"
+CANDIDATES = 4
+MOST = 2.0
+"""Factor by which predictions may be off; beyond it the predictor is not of this device or this space."""
+
+Measure = Callable[[Sequence[Candidate]], Sequence[float]]
+"""Candidates -> measured latencies in milliseconds."""
+
+
+def calibration_factor(
+    latency: CandidateLatency,
+    budgets_ms: Sequence[float],
+    distortions: Callable[[], Distortions],
+    measure: Measure,
+    file: Path,
+) -> float:
+    """What predictions have to be multiplied by, as `file` says or else as measured.
+
+    A predictor is fitted to networks from all over a space, and a search then looks for those that it says are fast:
+    among them are those that it takes for faster than they are. So a few such candidates, those of least distortion
+    under the budgets, are measured before the search. The factor is the median of measured over predicted latency.
+
+    Raises:
+        InfeasibleBudget: no candidate is predicted to meet a budget.
+        PredictorOff: the predictor is wrong by more than a factor of two.
+        CalibrationCorrupt: the file is damaged.
+    """
+    if not file.exists():
+        candidates = typical_candidates(latency, budgets_ms, distortions())
+        measured = np.array(measure(candidates))
+        predicted = np.array([latency(candidate).mean_ms for candidate in candidates])
+        factor = float(np.median(measured / predicted))
+        if not 1 / MOST <= factor <= MOST:
+            raise PredictorOff(factor, len(candidates))
+        texts = [candidate.to_json() for candidate in candidates]
+        content = {"candidate": texts, "predicted_ms": predicted.tolist(), "measured_ms": measured.tolist()}
+        written = file.with_name(file.name + ".part")
+        written.write_text(json.dumps({"factor": factor, **content}))
+        os.replace(written, file)
+    return read_calibration(file)
+
+
+def read_calibration(file: Path) -> float:
+    """The factor that `calibration_factor` wrote.
+
+    Raises:
+        CalibrationCorrupt: the file is damaged.
+    """
+    try:
+        factor = float(json.loads(file.read_text())["factor"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CalibrationCorrupt(f"{file} is damaged ({error}): delete it, and it is made again") from error
+    if not 1 / MOST <= factor <= MOST:
+        raise CalibrationCorrupt(f"{file} says {factor}, which is no factor of a predictor: delete it")
+    return factor
+
+
+def latency_of_run(space: ChoiceSpace, target: Target, run_dir: Path) -> CandidateLatency:
+    """What the predictor of a run says, corrected as its search was, if there was one.
+
+    Raises:
+        ArtifactCorrupt, CalibrationCorrupt: a file of the run directory is damaged.
+    """
+    file = run_dir / CALIBRATION
+    factor = read_calibration(file) if file.exists() else 1.0
+    return CandidateLatency(space, LatencyPredictor.load(run_dir / "predictor"), target, factor=factor)
+
+
+def typical_candidates(
+    latency: CandidateLatency, budgets_ms: Sequence[float], distortions: Distortions
+) -> list[Candidate]:
+    """A few candidates like those that a search will look for: of least distortion under each budget in turn."""
+    encoding = Encoding(latency.space)
+
+    def codes() -> Iterator[tuple[int, ...]]:
+        rules = [LeastDistortion(FeasibleSet(encoding, latency.upper_ms, ms), distortions) for ms in budgets_ms]
+        for power in POWERS:
+            yield from (rule.code(power) for rule in rules)
+
+    return [encoding.candidate(code) for code in islice(dict.fromkeys(codes()), CANDIDATES)]

@@ -1,0 +1,186 @@
+"""A predictor is corrected by candidates like those that the search looks for, measured once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from compiler import local_target
+from latency_model import LatencyPredictor, load_device
+from search import kernel_specs, run_search
+from search.calibration import (
+    CALIBRATION,
+    CANDIDATES,
+    calibration_factor,
+    latency_of_run,
+    read_calibration,
+    typical_candidates,
+)
+from search.candidate_latency import CandidateLatency
+from search.errors import CalibrationCorrupt, PredictorOff
+from supernet import Candidate, Distortions, SearchSpace, SuperNet
+from training import save_checkpoint
+
+BUDGET = 0.6
+"""As a share of the dense network's latency."""
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny: SearchSpace, toy: SearchSpace) -> LatencyPredictor:
+    """Of a made-up device."""
+    rng = np.random.default_rng(0)
+    networks = [kernel_specs(space, space.sample(rng)) for space in (toy, tiny) for _ in range(20)]
+    specs = list(dict.fromkeys(spec for network in networks for spec in network))
+    us = [1.0 + spec.macs_kept / 1e4 + spec.in_channels * spec.height * spec.width / 1e4 for spec in specs]
+    table = pd.DataFrame([{**spec.to_dict(), "median_us": time} for spec, time in zip(specs, us, strict=True)])
+    return LatencyPredictor.fit(table, load_device("local"))
+
+
+@pytest.fixture
+def latency(toy: SearchSpace, predictor: LatencyPredictor) -> CandidateLatency:
+    return CandidateLatency(toy, predictor, local_target())
+
+
+@pytest.fixture(scope="module")
+def distortions(toy: SearchSpace) -> Distortions:
+    rng = np.random.default_rng(0)
+    found = tuple(rng.exponential(size=len(toy.choices(site))) for site in range(len(toy.sites)))
+    for values, index in zip(found, toy.encode(toy.largest()), strict=True):
+        values[index] = 0.0
+    return found
+
+
+def test_the_factor_multiplies_all_that_is_predicted_and_nothing_is_asked_for_twice(
+    toy: SearchSpace, latency: CandidateLatency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = toy.largest()
+    plain = latency(candidate)
+    monkeypatch.setattr(LatencyPredictor, "predict_network", None)
+    found = latency.corrected(1.25)(candidate)
+    assert (found.mean_ms, found.lower_ms, found.upper_ms) == pytest.approx(
+        (1.25 * plain.mean_ms, 1.25 * plain.lower_ms, 1.25 * plain.upper_ms)
+    )
+    assert latency.corrected(1.25).corrected(0.5).upper_ms(candidate) == pytest.approx(0.5 * plain.upper_ms)
+
+
+def shares_of_dense(latency: CandidateLatency, *shares: float) -> list[float]:
+    return [share * latency.upper_ms(latency.space.largest()) for share in shares]
+
+
+@pytest.mark.parametrize("shares", [(BUDGET,), (0.9, 0.7, 0.6), (0.95, 0.9, 0.85, 0.8, 0.7, 0.6)])
+def test_typical_candidates_meet_the_budgets_in_turn(
+    latency: CandidateLatency, distortions: Distortions, shares: Sequence[float]
+) -> None:
+    budgets_ms = shares_of_dense(latency, *shares)
+    candidates = typical_candidates(latency, budgets_ms, distortions)
+    assert 0 < len(candidates) <= CANDIDATES
+    assert len(set(candidates)) == len(candidates)
+    for candidate, budget_ms in zip(candidates, budgets_ms, strict=False):
+        assert 0.5 * budget_ms < latency.upper_ms(candidate) <= budget_ms
+
+
+def test_the_factor_is_the_median_of_measured_over_predicted_and_is_found_once(
+    latency: CandidateLatency, distortions: Distortions, tmp_path: Path
+) -> None:
+    ratios, asked = [1.3, 1.1, 1.25, 1.2], []
+
+    def measure(candidates: Sequence[Candidate]) -> list[float]:
+        asked.append(candidates)
+        return [ratio * latency(candidate).mean_ms for ratio, candidate in zip(ratios, candidates, strict=False)]
+
+    file = tmp_path / CALIBRATION
+    factor = calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, measure, file)
+    assert factor == pytest.approx(np.median(ratios[: len(asked[0])]))
+    assert read_calibration(file) == factor
+    kept = json.loads(file.read_text())
+    assert kept["candidate"] == [candidate.to_json() for candidate in asked[0]]
+    assert calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, measure, file) == factor
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("factor", [0.3, 2.5])
+def test_a_predictor_of_another_device_is_named_and_nothing_is_written(
+    latency: CandidateLatency, distortions: Distortions, tmp_path: Path, factor: float
+) -> None:
+    file = tmp_path / CALIBRATION
+
+    def measure(candidates: Sequence[Candidate]) -> list[float]:
+        return [factor * latency(candidate).mean_ms for candidate in candidates]
+
+    with pytest.raises(PredictorOff, match=f"take {factor} times what"):
+        calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, measure, file)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["", "[1.0]", '{"factor": "a"}', '{"factor": NaN}', '{"factor": 20}', "{}"])
+def test_a_damaged_file_is_refused_and_left(
+    latency: CandidateLatency, distortions: Distortions, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / CALIBRATION
+    file.write_text(content)
+    with pytest.raises(CalibrationCorrupt, match=r"calibration\.json"):
+        calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, lambda candidates: [], file)
+    assert file.read_text() == content
+
+
+def test_a_run_without_a_search_has_the_predictor_as_it_is(
+    toy: SearchSpace, latency: CandidateLatency, predictor: LatencyPredictor, tmp_path: Path
+) -> None:
+    predictor.save(tmp_path / "predictor")
+    of_run = latency_of_run(toy, local_target(), tmp_path)
+    assert of_run(toy.largest()) == latency(toy.largest())
+    (tmp_path / CALIBRATION).write_text('{"factor": 1.5}')
+    of_run = latency_of_run(toy, local_target(), tmp_path)
+    assert of_run(toy.largest()).mean_ms == pytest.approx(1.5 * latency(toy.largest()).mean_ms)
+
+
+def test_a_search_measures_on_its_device_and_holds_the_corrected_latency_against_the_budget(
+    toy: SearchSpace,
+    toy_config: dict[str, Any],
+    predictor: LatencyPredictor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Candidates take 1.4 times what is predicted, the dense network just that."""
+    save_checkpoint(tmp_path / "supernet.safetensors", {"supernet": SuperNet(toy, seed=0).state_dict()})
+    predictor.save(tmp_path / "predictor")
+    dense_ms = latency_of_run(toy, local_target(), tmp_path)(toy.largest()).mean_ms
+    (tmp_path / "dense.json").write_text(json.dumps({"measured_ms": dense_ms}))
+    shares: list[float] = []
+
+    def compare(dense: object, peers: dict[str, object], *, seconds: float) -> pd.DataFrame:
+        candidates = typical_candidates(
+            latency_of_run(toy, local_target(), tmp_path),
+            (BUDGET * dense_ms,),
+            tuple(np.array(values) for values in json.loads((tmp_path / "distortions.json").read_text())),
+        )
+        assert len(peers) == len(candidates)
+        plain = latency_of_run(toy, local_target(), tmp_path)
+        shares.extend(1.4 * plain(candidate).mean_ms / dense_ms for candidate in candidates)
+        return pd.DataFrame({"ratio": [1.0, *shares]})
+
+    monkeypatch.setattr("search.run.compare_runtimes", compare)
+    found = run_search(
+        {
+            "run_dir": str(tmp_path),
+            "data": {"name": "digits", "root": "data", "validation": 0.25},
+            "space": toy_config,
+            "device": {"name": "local"},
+            "budget": "60%",
+            "seed": 0,
+            "search": {"sampler": "npas", "trials": 12, "recalibration_batches": 1},
+        }
+    )
+    assert shares
+    assert read_calibration(tmp_path / CALIBRATION) == pytest.approx(1.4)
+    predictor_says = LatencyPredictor.load(tmp_path / "predictor")
+    plain = CandidateLatency(toy, predictor_says, local_target())
+    for row in found.trials.to_dict("records"):
+        assert row["predicted_ms"] == pytest.approx(1.4 * plain(Candidate.from_json(row["candidate"])).mean_ms)
+        assert 1.4 * plain.upper_ms(Candidate.from_json(row["candidate"])) <= BUDGET * dense_ms
