@@ -85,22 +85,26 @@ def test_typical_candidates_meet_the_budgets_in_turn(
         assert 0.5 * budget_ms < latency.upper_ms(candidate) <= budget_ms
 
 
-def test_the_factor_is_the_median_of_measured_over_predicted_and_is_found_once(
+def test_the_factor_is_that_of_the_candidate_that_is_furthest_over_and_is_found_once(
     latency: CandidateLatency, distortions: Distortions, tmp_path: Path
 ) -> None:
-    ratios, asked = [1.3, 1.1, 1.25, 1.2], []
+    ratios, asked = [1.1, 1.3, 1.25, 1.2], []
 
     def measure(candidates: Sequence[Candidate]) -> list[float]:
         asked.append(candidates)
         return [ratio * latency(candidate).mean_ms for ratio, candidate in zip(ratios, candidates, strict=False)]
 
     file = tmp_path / CALIBRATION
-    factor = calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, measure, file)
-    assert factor == pytest.approx(np.median(ratios[: len(asked[0])]))
+    factor = calibration_factor(latency, shares_of_dense(latency, 0.9, 0.7, BUDGET), lambda: distortions, measure, file)
+    assert len(asked[0]) > 1
+    assert factor == pytest.approx(1.3)
     assert read_calibration(file) == factor
     kept = json.loads(file.read_text())
     assert kept["candidate"] == [candidate.to_json() for candidate in asked[0]]
-    assert calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, measure, file) == factor
+    assert (
+        calibration_factor(latency, shares_of_dense(latency, 0.9, 0.7, BUDGET), lambda: distortions, measure, file)
+        == factor
+    )
     assert len(asked) == 1
 
 
