@@ -4,8 +4,9 @@ RUN_DIR is that of `npas supernet ...` or `npas search ...`, whose settings are 
 network of the space are judged inside the trained supernet, and after a training alone by the same recipe: initial
 weights, number of steps, order and augmentation of the pictures, learning rates, decay, clipping and precision. Alone
 there are only the labels to learn from, and the smallest network has its few channels and its masks, chosen by the
-magnitude of the initial weights, from the first step on; in the supernet the rates rise with time. All are judged as
-the supernet's training judges its members, on the whole of the validation and of the test split.
+magnitude of the initial weights, from the first step on, and its last weights count, where a supernet leaves a moving
+average behind. All are judged as the supernet's training judges its members, on the whole of the validation and of the
+test split.
 
 The trainings alone need only the settings of the run and may come before its supernet is there. One that was stopped
 goes on after its last whole epoch; one that is finished is kept in RUN_DIR/alone and not done again.
