@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from search.least_distortion import POWERS, LeastDistortion
 from supernet import Candidate, ChoiceSpace, Distortions
 
 CALIBRATION = "calibration.json"
-CANDIDATES = 4
 MOST = 2.0
 """Factor by which predictions may be off; beyond it the predictor is not of this device or this space."""
 
@@ -91,12 +90,14 @@ def latency_of_run(space: ChoiceSpace, target: Target, run_dir: Path) -> Candida
 def typical_candidates(
     latency: CandidateLatency, budgets_ms: Sequence[float], distortions: Distortions
 ) -> list[Candidate]:
-    """A few candidates like those that a search will look for: of least distortion under each budget in turn."""
+    """A few candidates like those that a search will look for: of least distortion under the budgets, each for another
+    power."""
     encoding = Encoding(latency.space)
 
-    def codes() -> Iterator[tuple[int, ...]]:
-        rules = [LeastDistortion(FeasibleSet(encoding, latency.upper_ms, ms), distortions) for ms in budgets_ms]
-        for power in POWERS:
-            yield from (rule.code(power) for rule in rules)
+    @cache
+    def rule(budget_ms: float) -> LeastDistortion:
+        return LeastDistortion(FeasibleSet(encoding, latency.upper_ms, budget_ms), distortions)
 
-    return [encoding.candidate(code) for code in islice(dict.fromkeys(codes()), CANDIDATES)]
+    spread = (budgets_ms[i * len(budgets_ms) // len(POWERS)] for i in range(len(POWERS)))
+    codes = dict.fromkeys(rule(budget_ms).code(power) for budget_ms, power in zip(spread, POWERS, strict=True))
+    return [encoding.candidate(code) for code in codes]
