@@ -36,9 +36,9 @@ def calibration_factor(
 ) -> float:
     """What predictions have to be multiplied by, as `file` says or else as measured.
 
-    A predictor tells what networks took on the machine as it was when kernels were timed, and a budget in percent is one
-    of the dense network as it is now: a core beside it that is busy makes 6 % already. And a search looks for those
-    that are said to be fast: among them are those that the predictor takes for faster than they are. So a few
+    A predictor tells what networks took on the machine as it was when kernels were timed, and a budget in percent is
+    one of the dense network as it is now: a core beside it that is busy makes 6 % already. And a search looks for
+    those that are said to be fast: among them are those that the predictor takes for faster than they are. So a few
     candidates, those of least distortion under the budgets, are measured before the search. The factor is the highest
     ratio of measured to predicted latency: one that is faster than predicted loses a little, one that is slower misses
     its budget and is of no use.
