@@ -39,9 +39,8 @@ def calibration_factor(
     A predictor tells what networks took on the machine as it was when kernels were timed, and a budget in percent is
     one of the dense network as it is now: a core beside it that is busy makes 6 % already. And a search looks for
     those that are said to be fast: among them are those that the predictor takes for faster than they are. So a few
-    candidates, those of least distortion under the budgets, are measured before the search. The factor is the highest
-    ratio of measured to predicted latency: one that is faster than predicted loses a little, one that is slower misses
-    its budget and is of no use.
+    candidates, those of least distortion under the budgets, are measured before the search. The factor is the least
+    with which none of them lies above its interval, whose upper end is what a search holds against budgets.
 
     Raises:
         InfeasibleBudget: no candidate is predicted to meet a budget.
@@ -51,12 +50,12 @@ def calibration_factor(
     if not file.exists():
         candidates = typical_candidates(latency, budgets_ms, distortions())
         measured = np.array(measure(candidates))
-        predicted = np.array([latency(candidate).mean_ms for candidate in candidates])
-        factor = float((measured / predicted).max())
+        upper = np.array([latency.upper_ms(candidate) for candidate in candidates])
+        factor = float((measured / upper).max())
         if not 1 / MOST <= factor <= MOST:
             raise PredictorOff(factor, len(candidates))
         texts = [candidate.to_json() for candidate in candidates]
-        content = {"candidate": texts, "predicted_ms": predicted.tolist(), "measured_ms": measured.tolist()}
+        content = {"candidate": texts, "upper_ms": upper.tolist(), "measured_ms": measured.tolist()}
         written = file.with_name(file.name + ".part")
         written.write_text(json.dumps({"factor": factor, **content}))
         os.replace(written, file)

@@ -93,14 +93,14 @@ def test_typical_candidates_meet_the_budgets_they_are_for(
     assert max(latencies_ms) <= max(shares_of_dense(latency, *served))
 
 
-def test_the_factor_is_that_of_the_candidate_that_is_furthest_over_and_is_found_once(
+def test_the_factor_takes_the_one_that_is_furthest_over_to_the_end_of_its_interval_and_is_found_once(
     latency: CandidateLatency, distortions: Distortions, tmp_path: Path
 ) -> None:
     ratios, asked = [1.1, 1.3, 1.25, 1.2], []
 
     def measure(candidates: Sequence[Candidate]) -> list[float]:
         asked.append(candidates)
-        return [ratio * latency(candidate).mean_ms for ratio, candidate in zip(ratios, candidates, strict=False)]
+        return [ratio * latency.upper_ms(candidate) for ratio, candidate in zip(ratios, candidates, strict=False)]
 
     file = tmp_path / CALIBRATION
     factor = calibration_factor(latency, shares_of_dense(latency, 0.9, 0.7, BUDGET), lambda: distortions, measure, file)
@@ -123,7 +123,7 @@ def test_a_predictor_of_another_device_is_named_and_nothing_is_written(
     file = tmp_path / CALIBRATION
 
     def measure(candidates: Sequence[Candidate]) -> list[float]:
-        return [factor * latency(candidate).mean_ms for candidate in candidates]
+        return [factor * latency.upper_ms(candidate) for candidate in candidates]
 
     with pytest.raises(PredictorOff, match=f"take {factor} times what"):
         calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, measure, file)
@@ -159,7 +159,7 @@ def test_a_search_measures_on_its_device_and_holds_the_corrected_latency_against
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Candidates take 1.4 times what is predicted, the dense network just that."""
+    """Candidates take 1.4 times what they may take by prediction, the dense network just what it is predicted."""
     save_checkpoint(tmp_path / "supernet.safetensors", {"supernet": SuperNet(toy, seed=0).state_dict()})
     predictor.save(tmp_path / "predictor")
     dense_ms = latency_of_run(toy, local_target(), tmp_path)(toy.largest()).mean_ms
@@ -174,7 +174,7 @@ def test_a_search_measures_on_its_device_and_holds_the_corrected_latency_against
         )
         assert len(peers) == len(candidates)
         plain = latency_of_run(toy, local_target(), tmp_path)
-        shares.extend(1.4 * plain(candidate).mean_ms / dense_ms for candidate in candidates)
+        shares.extend(1.4 * plain.upper_ms(candidate) / dense_ms for candidate in candidates)
         return pd.DataFrame({"ratio": [1.0, *shares]})
 
     monkeypatch.setattr("search.run.compare_runtimes", compare)
