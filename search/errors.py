@@ -48,8 +48,8 @@ class PredictorOff(SearchError):
 
     def __init__(self, factor: float, networks: int) -> None:
         super().__init__(
-            f"{networks} candidates take {factor:.2g} times what the latency predictor says: it is of another device, "
-            "or the machine is not what it was when kernels were timed. Profile again, into another run_dir"
+            f"{networks} candidates take {factor:.2g} times what the latency predictor says at most: it is of another "
+            "device, or the machine is not what it was when kernels were timed. Profile again, into another run_dir"
         )
         self.factor = factor
 

@@ -138,9 +138,11 @@ class Contents:
 
     @property
     def fine_tuning_rank_correlation(self) -> float | None:
-        """Spearman's rank correlation of the winners' accuracy before and after fine-tuning; None below three."""
+        """Spearman's rank correlation of the winners' accuracy before and after fine-tuning.
+
+        None where either has fewer than three different values: any order of two is a correlation of one or minus one.
+        """
         frame = pd.DataFrame([(winner.supernet_accuracy, winner.validation_accuracy) for winner in self.winners])
-        if len(frame) < 3:
+        if frame.empty or frame.nunique().min() < 3:
             return None
-        correlation = float(frame[0].rank().corr(frame[1].rank()))
-        return None if pd.isna(correlation) else correlation
+        return float(frame[0].rank().corr(frame[1].rank()))

@@ -106,6 +106,17 @@ def test_rank_correlation_of_fast_evaluation_and_fine_tune(run_dir):
     assert Contents.read(run_dir).fine_tuning_rank_correlation == pytest.approx(1 - 6 * 2 / (5 * 24))
 
 
+def test_two_different_accuracies_are_no_ranking(run_dir):
+    contents = Contents.read(run_dir)
+    accuracies = [(97.8, 98.6), (96.4, 98.9), (97.8, 98.6), (97.8, 98.6), (97.8, 98.6)]
+    winners = tuple(
+        replace(winner, supernet_accuracy=before, validation_accuracy=after)
+        for winner, (before, after) in zip(contents.winners, accuracies, strict=True)
+    )
+    assert replace(contents, winners=winners).fine_tuning_rank_correlation is None
+    assert replace(contents, winners=()).fine_tuning_rank_correlation is None
+
+
 def test_the_summary_has_the_figures_that_matter(run_dir):
     text = summary(Contents.read(run_dir))
     assert "4 of 5 networks" in text

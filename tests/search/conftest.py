@@ -7,11 +7,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
-from latency_model import NetworkPrediction
-from supernet import Candidate, SearchSpace, make_space
+from latency_model import LatencyPredictor, NetworkPrediction, load_device
+from search import kernel_specs
+from supernet import Candidate, SearchSpace, SuperNet, make_space
+from training import save_checkpoint
 
 Function = Callable[[Candidate], float]
 
@@ -89,3 +93,32 @@ def accuracy() -> Function:
         return 80 + capacity + 0.7 * variety
 
     return percent
+
+
+@pytest.fixture(scope="session")
+def made_up_predictor(toy: SearchSpace, tiny: SearchSpace) -> LatencyPredictor:
+    """A real predictor of a made-up device."""
+    rng = np.random.default_rng(0)
+    networks = [kernel_specs(space, space.sample(rng)) for space in (toy, tiny) for _ in range(20)]
+    specs = list(dict.fromkeys(spec for network in networks for spec in network))
+    us = [1.0 + spec.macs_kept / 1e4 + spec.in_channels * spec.height * spec.width / 1e4 for spec in specs]
+    table = pd.DataFrame([{**spec.to_dict(), "median_us": time} for spec, time in zip(specs, us, strict=True)])
+    return LatencyPredictor.fit(table, load_device("local"))
+
+
+@pytest.fixture
+def job(
+    tmp_path: Path, toy: SearchSpace, toy_config: dict[str, Any], made_up_predictor: LatencyPredictor
+) -> dict[str, Any]:
+    """What `run_search` takes, for a run directory that has an untrained supernet and that predictor."""
+    save_checkpoint(tmp_path / "supernet.safetensors", {"supernet": SuperNet(toy, seed=0).state_dict()})
+    made_up_predictor.save(tmp_path / "predictor")
+    return {
+        "run_dir": str(tmp_path),
+        "data": {"name": "digits", "root": "data", "validation": 0.25},
+        "space": toy_config,
+        "device": {"name": "local"},
+        "budget": "1ms",
+        "seed": 0,
+        "search": {"sampler": "npas", "trials": 4, "recalibration_batches": 1},
+    }

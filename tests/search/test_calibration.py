@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from compiler import local_target
-from latency_model import LatencyPredictor, load_device
-from search import kernel_specs, run_search
+from latency_model import LatencyPredictor
+from search import run_search
 from search.calibration import (
     CALIBRATION,
     calibration_factor,
@@ -24,27 +24,15 @@ from search.calibration import (
 from search.candidate_latency import CandidateLatency
 from search.errors import CalibrationCorrupt, PredictorOff
 from search.least_distortion import POWERS
-from supernet import Candidate, Distortions, SearchSpace, SuperNet
-from training import save_checkpoint
+from supernet import Candidate, Distortions, SearchSpace
 
 BUDGET = 0.6
 """As a share of the dense network's latency."""
 
 
-@pytest.fixture(scope="module")
-def predictor(tiny: SearchSpace, toy: SearchSpace) -> LatencyPredictor:
-    """Of a made-up device."""
-    rng = np.random.default_rng(0)
-    networks = [kernel_specs(space, space.sample(rng)) for space in (toy, tiny) for _ in range(20)]
-    specs = list(dict.fromkeys(spec for network in networks for spec in network))
-    us = [1.0 + spec.macs_kept / 1e4 + spec.in_channels * spec.height * spec.width / 1e4 for spec in specs]
-    table = pd.DataFrame([{**spec.to_dict(), "median_us": time} for spec, time in zip(specs, us, strict=True)])
-    return LatencyPredictor.fit(table, load_device("local"))
-
-
 @pytest.fixture
-def latency(toy: SearchSpace, predictor: LatencyPredictor) -> CandidateLatency:
-    return CandidateLatency(toy, predictor, local_target())
+def latency(toy: SearchSpace, made_up_predictor: LatencyPredictor) -> CandidateLatency:
+    return CandidateLatency(toy, made_up_predictor, local_target())
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +130,9 @@ def test_a_damaged_file_is_refused_and_left(
 
 
 def test_a_run_without_a_search_has_the_predictor_as_it_is(
-    toy: SearchSpace, latency: CandidateLatency, predictor: LatencyPredictor, tmp_path: Path
+    toy: SearchSpace, latency: CandidateLatency, made_up_predictor: LatencyPredictor, tmp_path: Path
 ) -> None:
-    predictor.save(tmp_path / "predictor")
+    made_up_predictor.save(tmp_path / "predictor")
     of_run = latency_of_run(toy, local_target(), tmp_path)
     assert of_run(toy.largest()) == latency(toy.largest())
     (tmp_path / CALIBRATION).write_text('{"factor": 1.5}')
@@ -153,15 +141,9 @@ def test_a_run_without_a_search_has_the_predictor_as_it_is(
 
 
 def test_a_search_measures_on_its_device_and_holds_the_corrected_latency_against_the_budget(
-    toy: SearchSpace,
-    toy_config: dict[str, Any],
-    predictor: LatencyPredictor,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    toy: SearchSpace, job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Candidates take 1.4 times what they may take by prediction, the dense network just what it is predicted."""
-    save_checkpoint(tmp_path / "supernet.safetensors", {"supernet": SuperNet(toy, seed=0).state_dict()})
-    predictor.save(tmp_path / "predictor")
     dense_ms = latency_of_run(toy, local_target(), tmp_path)(toy.largest()).mean_ms
     (tmp_path / "dense.json").write_text(json.dumps({"measured_ms": dense_ms}))
     shares: list[float] = []
@@ -178,17 +160,8 @@ def test_a_search_measures_on_its_device_and_holds_the_corrected_latency_against
         return pd.DataFrame({"ratio": [1.0, *shares]})
 
     monkeypatch.setattr("search.run.compare_runtimes", compare)
-    found = run_search(
-        {
-            "run_dir": str(tmp_path),
-            "data": {"name": "digits", "root": "data", "validation": 0.25},
-            "space": toy_config,
-            "device": {"name": "local"},
-            "budget": "60%",
-            "seed": 0,
-            "search": {"sampler": "npas", "trials": 12, "recalibration_batches": 1},
-        }
-    )
+    search = {**job["search"], "trials": 12}
+    found = run_search({**job, "budget": f"{100 * BUDGET:g}%", "search": search})
     assert shares
     assert read_calibration(tmp_path / CALIBRATION) == pytest.approx(1.4)
     predictor_says = LatencyPredictor.load(tmp_path / "predictor")
