@@ -39,8 +39,9 @@ def calibration_factor(
     A predictor tells what networks took on the machine as it was when kernels were timed, and a budget in percent is
     one of the dense network as it is now: a core beside it that is busy makes 6 % already. And a search looks for
     those that are said to be fast: among them are those that the predictor takes for faster than they are. So a few
-    candidates, those of least distortion under the budgets, are measured before the search. The factor is the least
-    with which none of them lies above its interval, whose upper end is what a search holds against budgets.
+    candidates, those of least distortion under the budgets, are measured before the search. The factor is the one
+    nearest to 1 with which the slowest of them, compared with what was predicted, lies within its interval: 1 where it
+    does so already, and none lies above its own.
 
     Raises:
         InfeasibleBudget: no candidate is predicted to meet a budget.
@@ -50,12 +51,15 @@ def calibration_factor(
     if not file.exists():
         candidates = typical_candidates(latency, budgets_ms, distortions())
         measured = np.array(measure(candidates))
-        upper = np.array([latency.upper_ms(candidate) for candidate in candidates])
-        factor = float((measured / upper).max())
+        predicted = [latency(candidate) for candidate in candidates]
+        least = (measured / np.array([prediction.upper_ms for prediction in predicted])).max()
+        most = (measured / np.array([prediction.lower_ms for prediction in predicted])).max()
+        factor = float(np.clip(1.0, least, most))
         if not 1 / MOST <= factor <= MOST:
             raise PredictorOff(factor, len(candidates))
         texts = [candidate.to_json() for candidate in candidates]
-        content = {"candidate": texts, "upper_ms": upper.tolist(), "measured_ms": measured.tolist()}
+        means = [prediction.mean_ms for prediction in predicted]
+        content = {"candidate": texts, "predicted_ms": means, "measured_ms": measured.tolist()}
         written = file.with_name(file.name + ".part")
         written.write_text(json.dumps({"factor": factor, **content}))
         os.replace(written, file)

@@ -104,6 +104,31 @@ def test_the_factor_takes_the_one_that_is_furthest_over_to_the_end_of_its_interv
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("place", ["upper_ms", "mean_ms", "lower_ms"])
+@pytest.mark.parametrize("share", [1.0, 0.8, 1.25])
+def test_nothing_is_corrected_while_intervals_hold_and_no_more_than_needed_else(
+    latency: CandidateLatency, distortions: Distortions, tmp_path: Path, place: str, share: float
+) -> None:
+    """All are measured at one place of their intervals, or so many times as much."""
+
+    def measure(candidates: Sequence[Candidate]) -> list[float]:
+        return [share * getattr(latency(candidate), place) for candidate in candidates]
+
+    file = tmp_path / CALIBRATION
+    budgets_ms = shares_of_dense(latency, 0.9, 0.7, BUDGET)
+    factor = calibration_factor(latency, budgets_ms, lambda: distortions, measure, file)
+    candidates = typical_candidates(latency, budgets_ms, distortions)
+    measured_ms = np.array(measure(candidates))
+    lower, upper = (
+        np.array([getattr(latency.corrected(factor)(candidate), end) for candidate in candidates])
+        for end in ("lower_ms", "upper_ms")
+    )
+    assert (measured_ms <= upper * 1.001).all()
+    assert (measured_ms >= lower * 0.999).any()
+    holds = measured_ms <= upper / factor * 1.001, measured_ms >= lower / factor * 0.999
+    assert (factor == pytest.approx(1.0)) == bool(holds[0].all() and holds[1].any())
+
+
 @pytest.mark.parametrize("factor", [0.3, 2.5])
 def test_a_predictor_of_another_device_is_named_and_nothing_is_written(
     latency: CandidateLatency, distortions: Distortions, tmp_path: Path, factor: float
@@ -111,7 +136,8 @@ def test_a_predictor_of_another_device_is_named_and_nothing_is_written(
     file = tmp_path / CALIBRATION
 
     def measure(candidates: Sequence[Candidate]) -> list[float]:
-        return [factor * latency.upper_ms(candidate) for candidate in candidates]
+        ends = [(latency(candidate).lower_ms, latency(candidate).upper_ms) for candidate in candidates]
+        return [factor * (lower if factor < 1 else upper) for lower, upper in ends]
 
     with pytest.raises(PredictorOff, match=f"take {factor} times what"):
         calibration_factor(latency, shares_of_dense(latency, BUDGET), lambda: distortions, measure, file)
