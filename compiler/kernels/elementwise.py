@@ -34,6 +34,12 @@ OPERATORS = {
     "max": "npas_select((u > v) | (u != u), u, v)",
     "min": "npas_select((u < v) | (u != u), u, v)",
     "pow": "npas_power(u, v)",
+    "less": "npas_truth(u < v)",
+    "less_equal": "npas_truth(u <= v)",
+    "equal": "npas_truth(u == v)",
+    "unequal": "npas_truth(u != v)",
+    "keep_if": "(vf)((v != 0.0f) & (vi)u)",
+    "keep_unless": "(vf)((v == 0.0f) & (vi)u)",
 }
 """C expressions of two vectors u and v."""
 

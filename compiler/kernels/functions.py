@@ -36,6 +36,17 @@ INLINE vf npas_hard_shrink(vf a, float l)
 }
 INLINE vf npas_soft_shrink(vf a, float l) { return a - npas_clip(a, -l, l); }
 INLINE vf npas_threshold(vf a, float t, float v) { return npas_select(a <= npas_splat(t), npas_splat(v), a); }
+INLINE vf npas_truth(vi m) { return npas_select(m, npas_splat(1.0f), npas_splat(0.0f)); }
+INLINE vf npas_above(vf a, float b) { return npas_truth(a > npas_splat(b)); }
+INLINE vf npas_at_least(vf a, float b) { return npas_truth(a >= npas_splat(b)); }
+INLINE vf npas_below(vf a, float b) { return npas_truth(a < npas_splat(b)); }
+INLINE vf npas_at_most(vf a, float b) { return npas_truth(a <= npas_splat(b)); }
+INLINE vf npas_equals(vf a, float b) { return npas_truth(a == npas_splat(b)); }
+INLINE vf npas_differs(vf a, float b) { return npas_truth(a != npas_splat(b)); }
+INLINE vf npas_either(vf a, float b, float c)
+{
+  return npas_select(a != npas_splat(0.0f), npas_splat(b), npas_splat(c));
+}
 INLINE vf npas_exp(vf a)
 {
   const vf x = npas_clip(a, -87.33f, 88.72f);
@@ -111,7 +122,7 @@ INLINE vf npas_mish(vf a) { return a * npas_tanh(npas_softplus(a, 1.0f, 20.0f));
 """
 """Functions that take the mathematical library's, an element at a time."""
 
-PARTIAL = frozenset({"div", "log", "pow", "reciprocal", "rsqrt", "sqrt"})
+PARTIAL = frozenset({"div", "either", "log", "pow", "reciprocal", "rsqrt", "sqrt"})
 """Functions of one tensor or two that are not finite for all finite arguments: a kernel that applies one to whole
 vectors makes lanes that are no channels zero behind it, since readers multiply these by zeros."""
 

@@ -44,7 +44,7 @@ FROM_ZERO = frozenset(
             "hard_shrink",
         ),
         *("soft_shrink", "abs", "neg", "square", "sqrt", "sign", "sin", "floor", "ceil", "round"),
-        *("add", "mul", "sub", "max", "min"),
+        *("add", "mul", "sub", "max", "min", "less", "unequal", "keep_if", "keep_unless"),
     }
 )
 """Functions that are zero where their arguments are."""

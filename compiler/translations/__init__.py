@@ -1,6 +1,7 @@
 """What operators of `torch.export` become; importing this package registers them."""
 
 from compiler.translations import (
+    conditions,
     convolution,
     elementwise,
     movement,
@@ -14,6 +15,7 @@ from compiler.translations import (
 )
 
 __all__ = [
+    "conditions",
     "convolution",
     "elementwise",
     "movement",

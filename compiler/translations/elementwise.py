@@ -13,7 +13,6 @@ from torch.fx import Node as FxNode
 from compiler.arrangement import arrange, positions
 from compiler.graph import Activation, Add, Arithmetic, BatchNorm, Constant, Scale
 from compiler.translation import Capture, argument, handles, shape_of
-from compiler.translations.movement import moved
 
 SIMPLE = {
     "abs": "abs",
@@ -149,15 +148,17 @@ def _rsub(capture: Capture, node: FxNode) -> str:
 
 
 def _sum(capture: Capture, node: FxNode, factor: float) -> str:
-    """First argument plus `factor` times the second."""
+    """First argument plus `factor` times the second; of truth values, whether one of them holds."""
+    if node.meta["val"].dtype == torch.bool:
+        return of_two(capture, node, "max")
     first, second = argument(node, 0), argument(node, 1)
     if capture.is_known(second):
         shift = factor * _number(capture, second)
-        return affine(capture, node, _expanded(capture, node, first), torch.ones(()), shift)
+        return affine(capture, node, expanded(capture, node, first), torch.ones(()), shift)
     if capture.is_known(first):
-        moved_second = _expanded(capture, node, second)
+        moved_second = expanded(capture, node, second)
         return affine(capture, node, moved_second, torch.tensor(factor), _number(capture, first))
-    names = _expanded(capture, node, first), _expanded(capture, node, second)
+    names = expanded(capture, node, first), expanded(capture, node, second)
     if factor == 1:
         return capture.add(node, Add(), *names)
     if factor == -1:
@@ -172,25 +173,25 @@ def _mul(capture: Capture, node: FxNode) -> str:
     if capture.is_known(first):
         first, second = second, first
     if capture.is_known(second):
-        name = _expanded(capture, node, first)
+        name = expanded(capture, node, first)
         return affine(capture, node, name, _number(capture, second), torch.zeros(()))
     for one, other in ((first, second), (second, first)):
         whole, each = one.meta["val"].shape, other.meta["val"].shape
         if len(whole) == len(each) == 4 and whole == shape_of(node) and tuple(each) == (*whole[:2], 1, 1):
             return capture.add(node, Scale(), capture.name_of(node, one), capture.name_of(node, other))
-    return _two(capture, node, "mul")
+    return of_two(capture, node, "mul")
 
 
 @handles("aten.div.Tensor", "aten.div.Scalar")
 def _div(capture: Capture, node: FxNode) -> str:
     first, second = argument(node, 0), argument(node, 1)
     if capture.is_known(second):
-        name = _expanded(capture, node, first)
+        name = expanded(capture, node, first)
         return affine(capture, node, name, 1 / _number(capture, second), torch.zeros(()))
     if capture.is_known(first):
-        inverse = capture.add(node, Activation("reciprocal"), _expanded(capture, node, second))
+        inverse = capture.add(node, Activation("reciprocal"), expanded(capture, node, second))
         return affine(capture, node, inverse, _number(capture, first), torch.zeros(()))
-    return _two(capture, node, "div")
+    return of_two(capture, node, "div")
 
 
 TWO = {
@@ -205,25 +206,13 @@ TWO = {
 
 @handles(*TWO)
 def _of_two(capture: Capture, node: FxNode) -> str:
-    return _two(capture, node, TWO[str(node.target)])
+    return of_two(capture, node, TWO[str(node.target)])
 
 
-def _two(capture: Capture, node: FxNode, kind: str) -> str:
-    names = (_expanded(capture, node, argument(node, index)) for index in (0, 1))
+def of_two(capture: Capture, node: FxNode, kind: str, order: tuple[int, int] = (0, 1)) -> str:
+    """`kind` of the arguments in that order, each with the shape of the result."""
+    names = (expanded(capture, node, argument(node, index)) for index in order)
     return capture.add(node, Arithmetic(kind), *names)
-
-
-@handles("aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
-def _where(capture: Capture, node: FxNode) -> str:
-    condition, chosen, other = (argument(node, index) for index in range(3))
-    if not capture.is_known(condition):
-        raise capture.refusal(node, "the condition is computed from the input")
-    inverted = not isinstance(chosen, FxNode)
-    tensor, fill = (other, chosen) if inverted else (chosen, other)
-    mask = capture.known[condition]
-    found = positions(tensor.meta["val"].shape).expand(shape_of(node))
-    found = found.masked_fill(mask if inverted else ~mask, -1)
-    return capture.move(node, [capture.name_of(node, tensor)], arrange(found), float(fill))
 
 
 def _number(capture: Capture, value: Any) -> Tensor:
@@ -231,7 +220,7 @@ def _number(capture: Capture, value: Any) -> Tensor:
     return torch.as_tensor(known, dtype=torch.float32).detach()
 
 
-def _expanded(capture: Capture, node: FxNode, value: Any) -> str:
+def expanded(capture: Capture, node: FxNode, value: Any) -> str:
     """The tensor `value`, repeated so that it has the shape of the result."""
     name, shape = capture.name_of(node, value), value.meta["val"].shape
     if tuple(shape) == shape_of(node):
@@ -261,10 +250,3 @@ def affine(capture: Capture, node: FxNode, tensor: str, factor: Tensor, shift: T
 def _stored(capture: Capture, node: FxNode, value: Tensor) -> str:
     shape = (int(value.shape[0]), int(value.shape[1]), int(value.shape[2]))
     return capture.store(node, Constant(capture.keep(node, value)), shape)
-
-
-@handles("aten.where.self")
-def _where_tensors(capture: Capture, node: FxNode) -> Any:
-    if not capture.is_known(argument(node, 0)):
-        raise capture.refusal(node, "the condition is computed from the input")
-    return moved(capture, node)

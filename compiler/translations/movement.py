@@ -10,7 +10,8 @@ from torch.fx import Node as FxNode
 from torch.fx.node import map_arg
 
 from compiler.arrangement import arrange, positions
-from compiler.translation import Capture, Result, argument, handles, shape_of
+from compiler.graph import Activation
+from compiler.translation import Capture, Result, argument, handles
 
 IN_PLACE = (
     "aten.alias.default",
@@ -90,6 +91,9 @@ MOVING = (
 SPATIAL = ("pad", "pixel", "shuffle", "upsample", "im2col")
 """Words in the names of operators that work on each image alone."""
 
+WHOLE = (torch.int64, torch.int32)
+"""Types that hold truth values, and one another's numbers, as they are."""
+
 CHOOSING = frozenset({"index", "indices", "condition"})
 """Arguments that say which elements are taken; all others are elements."""
 
@@ -104,8 +108,11 @@ def _same(capture: Capture, node: FxNode) -> Result:
 @handles("aten.to.dtype", "aten.to.dtype_layout", "aten.to.device", "aten._to_copy.default", "aten.type_as.default")
 def _cast(capture: Capture, node: FxNode) -> Result:
     before, after = argument(node, 0).meta["val"].dtype, node.meta["val"].dtype
-    if after not in (torch.float32, before):
-        raise capture.refusal(node, f"tensors of {after} are not supported, only float32")
+    if after == torch.bool and before != torch.bool:
+        return capture.add(node, Activation("differs(0.0)"), capture.tensor(node, 0))
+    whole = after in WHOLE and not before.is_floating_point
+    if after not in (torch.float32, before) and not whole:
+        raise capture.refusal(node, f"tensors of {after} made of {before} are not supported, only float32")
     return capture.tensor(node, 0)
 
 
@@ -125,16 +132,6 @@ def _pad(capture: Capture, node: FxNode) -> Result:
     widths = [int(width) for width in argument(node, 1)]
     found = torch.constant_pad_nd(positions(argument(node, 0).meta["val"].shape), widths, -1)
     return capture.move(node, [capture.tensor(node, 0)], arrange(found), value)
-
-
-@handles("aten.masked_fill.Scalar")
-def _masked_fill(capture: Capture, node: FxNode) -> Result:
-    mask, value = argument(node, 1), argument(node, 2)
-    if not capture.is_known(mask):
-        raise capture.refusal(node, "the mask is computed from the input")
-    shape = shape_of(node)
-    found = positions(argument(node, 0).meta["val"].shape).expand(shape).masked_fill(capture.known[mask], -1)
-    return capture.move(node, [capture.tensor(node, 0)], arrange(found), float(value))
 
 
 @handles("<built-in function getitem>")

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.fx import Node as FxNode
 
 from compiler.arrangement import arrange, positions
-from compiler.graph import Add, Constant, Conv, Linear, MatMul, Shape, Softmax
+from compiler.graph import Activation, Add, Constant, Conv, Linear, MatMul, Shape, Softmax
 from compiler.translation import Capture, Result, argument, handles, shape_of
+from compiler.translations.elementwise import spelled
 
 
 @handles("aten.linear.default")
@@ -83,7 +84,10 @@ def _mask(capture: Capture, node: FxNode, shape: Sequence[int]) -> str | None:
     matrices = (math.prod(shape[:-2]), shape[-2], shape[-1])
     if mask is not None and not capture.is_known(mask):
         found = positions(mask.meta["val"].shape).expand(*shape).reshape(matrices)
-        return capture.move(node, [capture.tensor(node, 3)], found)
+        name = capture.tensor(node, 3)
+        if mask.meta["val"].dtype == torch.bool:
+            name = capture.store(node, Activation(spelled("either", 0, -math.inf)), capture.shape_of(name), name)
+        return capture.move(node, [name], found)
     known = torch.zeros(()) if mask is None else capture.known[mask]
     if mask is None and not argument(node, 5, False):
         return None

@@ -218,6 +218,21 @@ def two(draw: Draw, values: Values) -> Instruction | None:
     return Instruction(function, (first, draw.of(others)), name)
 
 
+@rule(3)
+def choice(draw: Draw, values: Values) -> Instruction:
+    """One image or another where a third is above a number, times by how much it is, so that there is no jump."""
+    first, bound = draw.of(values.images()), draw.of([-0.5, 0.0, 0.5])
+    alike = values.alike(first)
+    sources = (first, draw.of(alike), draw.of(alike))
+    if draw.chance(0.3):
+        return Instruction(
+            lambda x, y, _: torch.where(x > bound, y, 0.25) * (x - bound), sources, f"choice of y or 0.25 at {bound}"
+        )
+    return Instruction(
+        lambda x, y, z: torch.where(x > bound, y, z) * (x - bound), sources, f"choice of y or z at {bound}"
+    )
+
+
 @rule(5)
 def concatenation(draw: Draw, values: Values) -> Instruction:
     first, axis = draw.of(values.images()), draw.of([1, 1, 1, 2, 3])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compiler import compile_model, find_target, local_target
+from compiler.errors import UnsupportedOperator
 
 IMAGE = (5, 9, 11)
 TOKENS = (6, 20)
@@ -141,6 +142,12 @@ ACTIVATIONS = [
     *(nn.LogSoftmax(1), nn.Softmax(3), nn.Softmin(2)),
 ]
 
+
+def masked_by_the_input(x: Tensor) -> Tensor:
+    allowed = (x.mean(2) > 0) | (torch.arange(x.shape[1]) == 0)
+    return F.scaled_dot_product_attention(x, x, x, attn_mask=allowed[:, None, :].expand(-1, x.shape[1], -1))
+
+
 IMAGES: dict[str, nn.Module] = {
     "grouped": nn.Conv2d(5 * 1, 10, 3, groups=5),
     "padding same, even kernel": nn.Conv2d(5, 7, (4, 2), padding="same", dilation=(1, 3)),
@@ -204,6 +211,39 @@ IMAGES: dict[str, nn.Module] = {
         lambda x: x.sin() + x.cos() + (x.abs() + 0.1).log() + x.floor() + x.ceil() + x.round() + x.sign()
     ),
     "where": Function(lambda x: torch.where(torch.arange(11) > 4, x, 2 * x).masked_fill(torch.arange(11) == 3, -7.0)),
+    "choices": Function(lambda x: torch.where(x > 0.5, 2.0, -1.0) + torch.where(x > x.flip(2), 0.1 * x, x)),
+    "choices of infinities": Function(
+        lambda x: torch.where(x > 1, -math.inf, x).softmax(1) + x.masked_fill(x < -1, math.inf).clamp(max=9)
+    ),
+    "a choice between images": Function(lambda x: torch.where(x.mean((2, 3), keepdim=True) > 0, x, x.amax(1, True))),
+    "comparisons with a number": Function(
+        lambda x: (x >= 0).float() * x + x * (x < 0.3) + x * (x <= -0.2) + (x.round() == 1) + 2 * (x.round() != 0)
+    ),
+    "comparisons of two": Function(
+        lambda x: (
+            torch.stack([op(x, x.flip(3)).float() for op in (torch.gt, torch.ge, torch.lt, torch.le)], 1).flatten(1, 2)
+            + torch.stack([(x == x.flip(2)).float(), (x != x.flip(2)).float()], 1).flatten(1, 2).repeat(1, 2, 1, 1)
+        )
+    ),
+    "logic": Function(
+        lambda x: (
+            (((x > 0) & (x < 1)) | ~(x > -1)).float()
+            + torch.logical_xor(x > 0, x > 0.5) * x
+            + torch.logical_not(x.round())
+            + ((x > 1) + (x < 0)) * x
+            + torch.where(x.round().bool() ^ (x > 0), x, 5 - x)
+        )
+    ),
+    "any and all": Function(
+        lambda x: (
+            (x > 1.9).any(1).float(),
+            (x > -1).all(3).float(),
+            x.round().any(2).float(),
+            (x > 2).any((2, 3)) * 1.0,
+        )
+    ),
+    "mean of what is above": Function(lambda x: (x * (x > 0)).sum((2, 3)) / (x > 0).long().sum((2, 3)).clamp(min=1)),
+    "not a number": Function(lambda x: torch.where(torch.isnan(x.log()), 0.0, x.abs().log())),
     "powers": Function(lambda x: (x.abs() + 0.2) ** x + (x.abs() + 1) ** -0.5 + (x.abs() + 1).rsqrt()),
     "written in place": Function(interleaved),
     "without gradient": Function(without_gradient),
@@ -230,6 +270,7 @@ SEQUENCES: dict[str, nn.Module] = {
     "encoder": nn.TransformerEncoderLayer(20, 4, 40, batch_first=True, activation="gelu", norm_first=True),
     "masked attention": Attention(),
     "causal attention": Function(sdpa),
+    "attention masked by the input": Function(masked_by_the_input),
     "convolution of signals": nn.Sequential(
         nn.Conv1d(6, 9, 3, padding=1), nn.BatchNorm1d(9), nn.ReLU(), nn.MaxPool1d(2)
     ),
@@ -242,6 +283,7 @@ SEQUENCES: dict[str, nn.Module] = {
     "logarithm": Quotient(lambda a, b: a * (b - 0.5).log()),
     "power": Quotient(lambda a, b: (a.abs() + 0.1) ** b),
     "reciprocal": Quotient(lambda a, b: a + b.reciprocal()),
+    "an infinity that is not chosen": Quotient(lambda a, b: torch.where(b != 0, a, math.inf)),
     "root": Quotient(lambda a, b: a * (b - 0.5).rsqrt()),
     "power alone": Function(lambda x: x.abs() ** x.flip(1)),
     "matmul": Function(lambda x: x @ x.transpose(1, 2)),
@@ -312,6 +354,24 @@ def test_embeddings_take_whole_numbers() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(50, 12), nn.LayerNorm(12), nn.GRU(12, 9, batch_first=True))
     compare(Function(lambda tokens: model(tokens)[0]), torch.randint(0, 50, (3, 7)))
+
+
+def test_padding_is_told_from_words() -> None:
+    torch.manual_seed(0)
+    words, encoder = nn.Embedding(50, 12), nn.TransformerEncoderLayer(12, 4, 20, batch_first=True).eval()
+    tokens = torch.randint(0, 3, (3, 7)).index_fill(1, torch.tensor([0]), 5)
+    compare(Function(lambda tokens: encoder(words(tokens), src_key_padding_mask=tokens == 0)), tokens)
+    compare(Function(lambda tokens: (words(tokens) * (tokens != 0)[..., None]).sum(1)), tokens)
+
+
+def test_truth_is_not_handed_back_as_a_number() -> None:
+    with pytest.raises(UnsupportedOperator, match=r"returns gt of torch\.bool, not of float32"):
+        compile_model(Function(lambda x: x > 0), torch.zeros(1, 3))
+
+
+def test_bits_of_whole_numbers_are_refused() -> None:
+    with pytest.raises(UnsupportedOperator, match="bits of whole numbers"):
+        compile_model(Function(lambda x: (x & x.flip(1)) * 0.5), torch.zeros(1, 3, dtype=torch.int64))
 
 
 def test_a_number_that_names_no_row_gives_nan() -> None:
