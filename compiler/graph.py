@@ -83,8 +83,7 @@ class Add(Op):
 
 @dataclass(frozen=True)
 class Arithmetic(Op):
-    """Elementwise `kind` of two tensors of one shape: `mul`, `sub`, `div`, `max`, `min` or `pow`; 1 or 0 for `less`,
-    `less_equal`, `equal` and `unequal`; the first tensor or 0 for `keep_if` and `keep_unless` the second is not 0."""
+    """Elementwise `kind` of two tensors of one shape: a key of `kernels.elementwise.OPERATORS`."""
 
     kind: str
     epilogue: tuple[str, ...] = ()

@@ -109,8 +109,36 @@ INLINE vf npas_cos(vf a) { for (int i = 0; i < VL; i++) a[i] = cosf(a[i]); retur
 INLINE vf npas_floor(vf a) { for (int i = 0; i < VL; i++) a[i] = floorf(a[i]); return a; }
 INLINE vf npas_ceil(vf a) { for (int i = 0; i < VL; i++) a[i] = ceilf(a[i]); return a; }
 INLINE vf npas_round(vf a) { for (int i = 0; i < VL; i++) a[i] = rintf(a[i]); return a; }
+INLINE vf npas_acos(vf a) { for (int i = 0; i < VL; i++) a[i] = acosf(a[i]); return a; }
+INLINE vf npas_acosh(vf a) { for (int i = 0; i < VL; i++) a[i] = acoshf(a[i]); return a; }
+INLINE vf npas_asin(vf a) { for (int i = 0; i < VL; i++) a[i] = asinf(a[i]); return a; }
+INLINE vf npas_asinh(vf a) { for (int i = 0; i < VL; i++) a[i] = asinhf(a[i]); return a; }
+INLINE vf npas_atan(vf a) { for (int i = 0; i < VL; i++) a[i] = atanf(a[i]); return a; }
+INLINE vf npas_atanh(vf a) { for (int i = 0; i < VL; i++) a[i] = atanhf(a[i]); return a; }
+INLINE vf npas_cosh(vf a) { for (int i = 0; i < VL; i++) a[i] = coshf(a[i]); return a; }
+INLINE vf npas_exp2(vf a) { for (int i = 0; i < VL; i++) a[i] = exp2f(a[i]); return a; }
+INLINE vf npas_expm1(vf a) { for (int i = 0; i < VL; i++) a[i] = expm1f(a[i]); return a; }
+INLINE vf npas_log10(vf a) { for (int i = 0; i < VL; i++) a[i] = log10f(a[i]); return a; }
+INLINE vf npas_log2(vf a) { for (int i = 0; i < VL; i++) a[i] = log2f(a[i]); return a; }
+INLINE vf npas_sinh(vf a) { for (int i = 0; i < VL; i++) a[i] = sinhf(a[i]); return a; }
+INLINE vf npas_tan(vf a) { for (int i = 0; i < VL; i++) a[i] = tanf(a[i]); return a; }
+INLINE vf npas_trunc(vf a) { for (int i = 0; i < VL; i++) a[i] = truncf(a[i]); return a; }
+INLINE vf npas_frac(vf a) { return a - npas_trunc(a); }
 INLINE vf npas_pow(vf a, float e) { for (int i = 0; i < VL; i++) a[i] = powf(a[i], e); return a; }
 INLINE vf npas_power(vf a, vf b) { for (int i = 0; i < VL; i++) a[i] = powf(a[i], b[i]); return a; }
+INLINE vf npas_atan2(vf a, vf b) { for (int i = 0; i < VL; i++) a[i] = atan2f(a[i], b[i]); return a; }
+INLINE vf npas_fmod(vf a, vf b) { for (int i = 0; i < VL; i++) a[i] = fmodf(a[i], b[i]); return a; }
+INLINE vf npas_remainder(vf a, vf b)
+{
+  const vf zero = npas_splat(0.0f), m = npas_fmod(a, b);
+  return npas_select((m != zero) & ((m < zero) != (b < zero)), m + b, m);
+}
+INLINE vf npas_floor_div(vf a, vf b)
+{
+  const vf q = (a - npas_remainder(a, b)) / b, whole = npas_floor(q);
+  return npas_select(b == npas_splat(0.0f), a / b, npas_select(q - whole > npas_splat(0.5f), whole + 1.0f, whole));
+}
+INLINE vf npas_erfc(vf a) { for (int i = 0; i < VL; i++) a[i] = erfcf(a[i]); return a; }
 INLINE vf npas_log1p(vf a) { for (int i = 0; i < VL; i++) a[i] = log1pf(a[i]); return a; }
 INLINE vf npas_softplus(vf a, float beta, float limit)
 {
@@ -122,7 +150,12 @@ INLINE vf npas_mish(vf a) { return a * npas_tanh(npas_softplus(a, 1.0f, 20.0f));
 """
 """Functions that take the mathematical library's, an element at a time."""
 
-PARTIAL = frozenset({"div", "either", "log", "pow", "reciprocal", "rsqrt", "sqrt"})
+PARTIAL = frozenset(
+    {
+        *("div", "either", "floor_div", "fmod", "pow", "reciprocal", "remainder", "rsqrt", "sqrt"),
+        *("acos", "acosh", "asin", "atanh", "log", "log10", "log1p", "log2"),
+    }
+)
 """Functions of one tensor or two that are not finite for all finite arguments: a kernel that applies one to whole
 vectors makes lanes that are no channels zero behind it, since readers multiply these by zeros."""
 

@@ -44,6 +44,7 @@ FROM_ZERO = frozenset(
             "hard_shrink",
         ),
         *("soft_shrink", "abs", "neg", "square", "sqrt", "sign", "sin", "floor", "ceil", "round"),
+        *("asin", "asinh", "atan", "atanh", "erf", "expm1", "frac", "log1p", "sinh", "tan", "trunc"),
         *("add", "mul", "sub", "max", "min", "less", "unequal", "keep_if", "keep_unless"),
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -73,6 +74,12 @@ def _compared(capture: Capture, node: FxNode) -> str:
 @handles("aten.isnan.default")
 def _isnan(capture: Capture, node: FxNode) -> str:
     return of_two(capture, node, "unequal", (0, 0))
+
+
+@handles("aten.isinf.default")
+def _isinf(capture: Capture, node: FxNode) -> str:
+    size = capture.add(node, Activation("abs"), capture.tensor(node, 0))
+    return _decided(capture, node, "equals", size, math.inf)
 
 
 @handles(*LOGIC)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.fx import Node as FxNode
 
-from compiler.arrangement import arrange, positions
+from compiler.arrangement import positions
 from compiler.graph import Conv, Pair
 from compiler.translation import Capture, argument, handles, shape_of
-from compiler.translations.images import as_image, both_ways, from_image, image, image_size
+from compiler.translations.images import as_image, both_ways, image_size, of_each_image
 
 
 @handles("aten.conv2d.default", "aten.conv1d.default")
 def _conv(capture: Capture, node: FxNode) -> str:
     stride, padding, dilation = _parameters(node)
-    return _convolve(capture, node, image(capture, node), stride, padding, dilation, int(argument(node, 6)))
+    return _convolve(capture, node, stride, padding, dilation, int(argument(node, 6)))
 
 
 @handles("aten.conv2d.padding", "aten.conv1d.padding")
@@ -23,14 +25,16 @@ def _conv_padding(capture: Capture, node: FxNode) -> str:
     stride, dilation = (both_ways(node, argument(node, index), 1) for index in (3, 5))
     kernel = _weight(capture, node).shape[2:]
     total = [d * (k - 1) if argument(node, 4) == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
-    name, padding = image(capture, node), (total[0] // 2, total[1] // 2)
-    if total[0] % 2 or total[1] % 2:
-        height, width = image_size(capture, node)
-        widths = (padding[1], total[1] - padding[1], padding[0], total[0] - padding[0])
-        shape = (capture.shape_of(name)[0], height, width)
-        name = capture.move(node, [name], torch.constant_pad_nd(positions((1, *shape))[0], widths, -1))
-        padding = (0, 0)
-    return _convolve(capture, node, name, stride, padding, dilation, int(argument(node, 6)))
+    groups = int(argument(node, 6))
+    if not (total[0] % 2 or total[1] % 2):
+        return _convolve(capture, node, stride, (total[0] // 2, total[1] // 2), dilation, groups)
+    widths = (total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2)
+
+    def padded(name: str) -> str:
+        found = positions((1, *capture.shape_of(name)))[0]
+        return capture.move(node, [name], torch.constant_pad_nd(found, widths, -1))
+
+    return _convolve(capture, node, stride, (0, 0), dilation, groups, padded)
 
 
 @handles("aten.convolution.default")
@@ -38,7 +42,7 @@ def _convolution(capture: Capture, node: FxNode) -> str:
     stride, padding, dilation = _parameters(node)
     if argument(node, 6):
         return _transposed(capture, node, stride, padding, dilation, int(argument(node, 8)))
-    return _convolve(capture, node, image(capture, node), stride, padding, dilation, int(argument(node, 8)))
+    return _convolve(capture, node, stride, padding, dilation, int(argument(node, 8)))
 
 
 @handles("aten.conv_transpose2d.input", "aten.conv_transpose1d.default")
@@ -61,15 +65,22 @@ def _weight(capture: Capture, node: FxNode) -> Tensor:
 
 
 def _convolve(
-    capture: Capture, node: FxNode, name: str, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    capture: Capture,
+    node: FxNode,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    prepared: Callable[[str], str] = str,
 ) -> str:
+    """A convolution of each image, once it is `prepared`."""
     weight, bias = capture.required(node, 1), capture.constant(node, 2)
     if capture.constants[weight].ndim == 3:
         weight = capture.keep(node, _weight(capture, node))
     if capture.constants[weight].ndim != 4:
         raise capture.refusal(node, "convolutions of volumes are not supported")
-    op = Conv(weight, bias, stride, padding, dilation, groups)
-    return from_image(capture, node, capture.store(node, op, as_image(shape_of(node)), name))
+    op, shape = Conv(weight, bias, stride, padding, dilation, groups), as_image(shape_of(node))
+    return of_each_image(capture, node, lambda name: capture.store(node, op, shape, prepared(name)))
 
 
 def _transposed(capture: Capture, node: FxNode, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> str:
@@ -77,7 +88,7 @@ def _transposed(capture: Capture, node: FxNode, stride: Pair, padding: Pair, dil
 
     Row m * stride + r of the result sums weight[k] * x[m + q] over all k with r + padding - dilation * k = stride * q.
     """
-    name, weight = image(capture, node), _weight(capture, node)
+    weight = _weight(capture, node)
     sizes, out = image_size(capture, node), as_image(shape_of(node))
     inputs, outputs = weight.shape[0], weight.shape[1] * groups
     whole = torch.zeros(inputs, outputs, *weight.shape[2:])
@@ -101,10 +112,11 @@ def _transposed(capture: Capture, node: FxNode, stride: Pair, padding: Pair, dil
         repeated = capture.keep(node, torch.from_numpy(capture.constants[bias]).repeat(phases))
     made = [sizes[a] + 2 * border[a] - kernel.shape[3 + a] + 1 for a in (0, 1)]
     op = Conv(capture.keep(node, kernel.flatten(0, 1)), repeated, padding=(border[0], border[1]))
-    computed = capture.store(node, op, (phases * outputs, made[0], made[1]), name)
+    shape = (phases * outputs, made[0], made[1])
     found = torch.arange(phases * outputs * made[0] * made[1]).reshape(*stride, outputs, *made)
     woven = found.permute(2, 3, 0, 4, 1).reshape(outputs, made[0] * stride[0], made[1] * stride[1])
-    return capture.move(node, [computed], arrange(woven[:, : out[1], : out[2]].reshape(shape_of(node))))
+    woven = woven[:, : out[1], : out[2]]
+    return of_each_image(capture, node, lambda name: capture.move(node, [capture.store(node, op, shape, name)], woven))
 
 
 def _taps(stride: int, padding: int, dilation: int, kernel: int) -> list[tuple[int, int, int]]:

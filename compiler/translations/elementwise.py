@@ -16,13 +16,28 @@ from compiler.translation import Capture, argument, handles, shape_of
 
 SIMPLE = {
     "abs": "abs",
+    "acos": "acos",
+    "acosh": "acosh",
+    "asin": "asin",
+    "asinh": "asinh",
+    "atan": "atan",
+    "atanh": "atanh",
     "ceil": "ceil",
     "cos": "cos",
+    "cosh": "cosh",
+    "erf": "erf",
+    "erfc": "erfc",
     "exp": "exp",
+    "exp2": "exp2",
+    "expm1": "expm1",
     "floor": "floor",
+    "frac": "frac",
     "hardsigmoid": "hard_sigmoid",
     "hardswish": "hard_swish",
     "log": "log",
+    "log10": "log10",
+    "log1p": "log1p",
+    "log2": "log2",
     "log_sigmoid": "log_sigmoid",
     "mish": "mish",
     "neg": "neg",
@@ -34,8 +49,11 @@ SIMPLE = {
     "sign": "sign",
     "silu": "silu",
     "sin": "sin",
+    "sinh": "sinh",
     "sqrt": "sqrt",
+    "tan": "tan",
     "tanh": "tanh",
+    "trunc": "trunc",
 }
 """Functions without parameters, by torch's name."""
 
@@ -195,18 +213,43 @@ def _div(capture: Capture, node: FxNode) -> str:
 
 
 TWO = {
+    "aten.atan2.default": "atan2",
+    "aten.clamp_max.Tensor": "min",
+    "aten.clamp_min.Tensor": "max",
+    "aten.fmod.Scalar": "fmod",
+    "aten.fmod.Tensor": "fmod",
     "aten.max.other": "max",
     "aten.maximum.default": "max",
     "aten.min.other": "min",
     "aten.minimum.default": "min",
     "aten.pow.Tensor_Tensor": "pow",
+    "aten.remainder.Scalar": "remainder",
+    "aten.remainder.Tensor": "remainder",
 }
-"""Functions of two tensors."""
+"""Functions of two tensors, or of a tensor and a number."""
 
 
 @handles(*TWO)
 def _of_two(capture: Capture, node: FxNode) -> str:
     return of_two(capture, node, TWO[str(node.target)])
+
+
+@handles("aten.clamp.Tensor")
+def _clamp_by_tensors(capture: Capture, node: FxNode) -> str:
+    name = expanded(capture, node, argument(node, 0))
+    for bound, kind in ((argument(node, 1), "max"), (argument(node, 2), "min")):
+        if bound is not None:
+            name = capture.add(node, Arithmetic(kind), name, expanded(capture, node, bound))
+    return name
+
+
+@handles("aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default")
+def _rounded_quotient(capture: Capture, node: FxNode) -> str:
+    mode = "floor" if "floor" in str(node.target) else node.kwargs["rounding_mode"]
+    if mode == "floor":
+        return of_two(capture, node, "floor_div")
+    quotient = of_two(capture, node, "div")
+    return quotient if mode is None else capture.add(node, Activation("trunc"), quotient)
 
 
 def of_two(capture: Capture, node: FxNode, kind: str, order: tuple[int, int] = (0, 1)) -> str:
@@ -221,7 +264,9 @@ def _number(capture: Capture, value: Any) -> Tensor:
 
 
 def expanded(capture: Capture, node: FxNode, value: Any) -> str:
-    """The tensor `value`, repeated so that it has the shape of the result."""
+    """The tensor `value`, repeated so that it has the shape of the result, or a tensor full of the number `value`."""
+    if not isinstance(value, FxNode):
+        return _stored(capture, node, arrange(torch.full(shape_of(node), float(value))))
     name, shape = capture.name_of(node, value), value.meta["val"].shape
     if tuple(shape) == shape_of(node):
         return name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import reduce
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch.fx import Node as FxNode
 from torch.fx.node import map_arg
 
 from compiler.arrangement import arrange, positions
-from compiler.graph import Activation
+from compiler.graph import Activation, Add
 from compiler.translation import Capture, Result, argument, handles
 
 IN_PLACE = (
@@ -37,6 +39,7 @@ MOVING = (
     "aten.expand_as.default",
     "aten.flatten.using_ints",
     "aten.flip.default",
+    "aten.gather.default",
     "aten.im2col.default",
     "aten.index.Tensor",
     "aten.index_select.default",
@@ -92,7 +95,7 @@ SPATIAL = ("pad", "pixel", "shuffle", "upsample", "im2col")
 """Words in the names of operators that work on each image alone."""
 
 WHOLE = (torch.int64, torch.int32)
-"""Types that hold truth values, and one another's numbers, as they are."""
+"""Types of whole numbers, which are held as floats."""
 
 CHOOSING = frozenset({"index", "indices", "condition"})
 """Arguments that say which elements are taken; all others are elements."""
@@ -110,9 +113,10 @@ def _cast(capture: Capture, node: FxNode) -> Result:
     before, after = argument(node, 0).meta["val"].dtype, node.meta["val"].dtype
     if after == torch.bool and before != torch.bool:
         return capture.add(node, Activation("differs(0.0)"), capture.tensor(node, 0))
-    whole = after in WHOLE and not before.is_floating_point
-    if after not in (torch.float32, before) and not whole:
-        raise capture.refusal(node, f"tensors of {after} made of {before} are not supported, only float32")
+    if after not in (torch.float32, before, *WHOLE):
+        raise capture.refusal(node, f"tensors of {after} are not supported, only float32")
+    if after in WHOLE and before.is_floating_point:
+        return capture.add(node, Activation("trunc"), capture.tensor(node, 0))
     return capture.tensor(node, 0)
 
 
@@ -132,6 +136,25 @@ def _pad(capture: Capture, node: FxNode) -> Result:
     widths = [int(width) for width in argument(node, 1)]
     found = torch.constant_pad_nd(positions(argument(node, 0).meta["val"].shape), widths, -1)
     return capture.move(node, [capture.tensor(node, 0)], arrange(found), value)
+
+
+@handles("aten.col2im.default")
+def _fold(capture: Capture, node: FxNode) -> Result:
+    """A sum of tensors, each of which takes the patches' pixels from places of the window that do not overlap."""
+    shape, window = tuple(argument(node, 0).meta["val"].shape), math.prod(argument(node, 2))
+    found = positions(shape).reshape(shape[0], -1, window, shape[2]).double() + 1
+    layers: list[Tensor] = []
+    for place in range(window):
+        alone = torch.zeros_like(found)
+        alone[:, :, place] = found[:, :, place]
+        folded: Tensor = node.target(alone.reshape(shape), *node.args[1:], **node.kwargs)  # type: ignore[operator]
+        free = next((i for i, layer in enumerate(layers) if not bool((layer * folded).any())), None)
+        if free is None:
+            layers.append(folded)
+        else:
+            layers[free] = layers[free] + folded
+    first, *others = (capture.move(node, [capture.tensor(node, 0)], arrange(layer) - 1) for layer in layers)
+    return reduce(lambda total, name: capture.add(node, Add(), total, name), others, first)
 
 
 @handles("<built-in function getitem>")

@@ -6,7 +6,7 @@ from torch.fx import Node as FxNode
 
 from compiler.graph import GlobalPool, Op, Pair, Pool, TablePool
 from compiler.translation import Capture, Result, argument, handles, shape_of
-from compiler.translations.images import as_image, both_ways, from_image, image, image_size
+from compiler.translations.images import as_image, both_ways, image_size, of_each_image
 
 Window = tuple[int, int, int]
 
@@ -60,8 +60,8 @@ def _adaptive_max_pool(capture: Capture, node: FxNode) -> Result:
 
 
 def _pool(capture: Capture, node: FxNode, op: Op) -> str:
-    pooled = capture.store(node, op, as_image(shape_of(node)), image(capture, node))
-    return from_image(capture, node, pooled)
+    shape = as_image(shape_of(node))
+    return of_each_image(capture, node, lambda name: capture.store(node, op, shape, name))
 
 
 def _window(node: FxNode) -> tuple[Pair, Pair, Pair]:

@@ -10,7 +10,7 @@ from torch.fx import Node as FxNode
 
 from compiler.graph import Resize
 from compiler.translation import Capture, Result, handles, shape_of
-from compiler.translations.images import as_image, from_image, image, image_size
+from compiler.translations.images import as_image, image_size, of_each_image
 
 
 @handles(
@@ -27,7 +27,6 @@ from compiler.translations.images import as_image, from_image, image, image_size
 )
 def _resize(capture: Capture, node: FxNode) -> Result:
     height, width = image_size(capture, node)
-    name = image(capture, node)
     target: Any = node.target
     rest = (node.args[1:], node.kwargs)
 
@@ -38,5 +37,5 @@ def _resize(capture: Capture, node: FxNode) -> Result:
     down = run(torch.eye(height).reshape(1, height, height, 1).expand(-1, -1, -1, width))
     across = run(torch.eye(width).reshape(1, width, 1, width).expand(-1, -1, height, -1))
     rows, cols = capture.keep(node, down[0, :, :, 0].T), capture.keep(node, across[0, :, 0, :].T)
-    resized = capture.store(node, Resize(rows, cols), as_image(shape_of(node)), name)
-    return from_image(capture, node, resized)
+    op, shape = Resize(rows, cols), as_image(shape_of(node))
+    return of_each_image(capture, node, lambda name: capture.store(node, op, shape, name))

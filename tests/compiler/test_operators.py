@@ -211,6 +211,36 @@ IMAGES: dict[str, nn.Module] = {
         lambda x: x.sin() + x.cos() + (x.abs() + 0.1).log() + x.floor() + x.ceil() + x.round() + x.sign()
     ),
     "where": Function(lambda x: torch.where(torch.arange(11) > 4, x, 2 * x).masked_fill(torch.arange(11) == 3, -7.0)),
+    "functions of the mathematical library": Function(
+        lambda x: (
+            *(getattr(x, name)() for name in ("atan", "sinh", "cosh", "asinh", "erf", "erfc", "expm1", "exp2")),
+            *(getattr(0.9 * x.tanh(), name)() for name in ("asin", "acos", "atanh", "tan")),
+            *(getattr(x.abs() + 1, name)() for name in ("log2", "log10", "log1p", "acosh")),
+            *(getattr(3 * x, name)() for name in ("trunc", "frac")),
+        )
+    ),
+    "remainders": Function(
+        lambda x: (
+            *(op(3 * x, 2.0) for op in (torch.fmod, torch.remainder, torch.floor_divide)),
+            *(op(3 * x, x.flip(1).abs() + 0.5) for op in (torch.fmod, torch.remainder, torch.floor_divide)),
+            torch.div(x, 0.3, rounding_mode="trunc"),
+            torch.remainder(x, -0.7),
+            torch.atan2(x, x.flip(2)),
+        )
+    ),
+    "clipped by tensors": Function(
+        lambda x: torch.clamp(x, x.flip(1), torch.tensor(0.4)).clamp(min=torch.tensor(-1.0))
+    ),
+    "whole numbers of floats": Function(lambda x: (3 * x).int().float() + (2 * x).long() * x),
+    "cosines": Function(lambda x: F.cosine_similarity(x, x.flip(2), dim=1)),
+    "infinite": Function(lambda x: (1 / x.round()).isinf().float() + (1 / x.round()).isfinite() * x),
+    "patches put back": Function(
+        lambda x: F.fold(F.unfold(x, (3, 4), stride=(3, 4), padding=(0, 1)), (9, 11), (3, 4), 1, (0, 1), (3, 4))
+    ),
+    "patches that overlap": Function(
+        lambda x: F.fold(F.unfold(x, (3, 3), padding=1, stride=2), (9, 11), (3, 3), padding=1, stride=2)
+    ),
+    "gathered": Function(lambda x: x.gather(1, torch.tensor([2, 0, 4]).view(1, 3, 1, 1).expand(x.shape[0], 3, 9, 11))),
     "choices": Function(lambda x: torch.where(x > 0.5, 2.0, -1.0) + torch.where(x > x.flip(2), 0.1 * x, x)),
     "choices of infinities": Function(
         lambda x: torch.where(x > 1, -math.inf, x).softmax(1) + x.masked_fill(x < -1, math.inf).clamp(max=9)
@@ -307,6 +337,14 @@ FILMS: dict[str, nn.Module] = {
     "group norm": nn.GroupNorm(3, 6),
     "instance norm": nn.InstanceNorm2d(6, affine=True),
     "mean": Function(lambda x: x.mean((2, 3))),
+    "convolution": nn.Conv2d(6, 8, 3, stride=2, padding=1),
+    "grouped convolution": nn.Conv2d(6, 9, 3, groups=3, dilation=2, padding="same"),
+    "convolution, padding same, even kernel": nn.Conv2d(6, 4, 2, padding="same"),
+    "transposed convolution": nn.ConvTranspose2d(6, 4, 3, stride=2, output_padding=1),
+    "convolution of signals": nn.Sequential(nn.Flatten(2), nn.Conv1d(6, 4, 3, padding=1), nn.AvgPool1d(3)),
+    "poolings": nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(2, 1, 1), nn.AdaptiveAvgPool2d(2)),
+    "interpolation": nn.Upsample(scale_factor=2, mode="bilinear"),
+    "network": nn.Sequential(nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
 }
 
 
@@ -372,6 +410,11 @@ def test_truth_is_not_handed_back_as_a_number() -> None:
 def test_bits_of_whole_numbers_are_refused() -> None:
     with pytest.raises(UnsupportedOperator, match="bits of whole numbers"):
         compile_model(Function(lambda x: (x & x.flip(1)) * 0.5), torch.zeros(1, 3, dtype=torch.int64))
+
+
+def test_an_image_without_batch_is_refused_by_its_shape() -> None:
+    with pytest.raises(UnsupportedOperator, match=r"shape \[1, 8, 8\], not \[N, C, H, W\]"):
+        compile_model(nn.AdaptiveAvgPool2d(2), torch.zeros(1, 8, 8))
 
 
 def test_a_number_that_names_no_row_gives_nan() -> None:
