@@ -84,16 +84,14 @@ def _isinf(capture: Capture, node: FxNode) -> str:
 
 @handles(*LOGIC)
 def _joined(capture: Capture, node: FxNode) -> str:
-    if node.meta["val"].dtype != torch.bool:
-        raise capture.refusal(node, "bits of whole numbers are not supported, only of truth values")
+    _refuse_bits(capture, node)
     truths = (_truth(capture, node, argument(node, index)) for index in (0, 1))
     return capture.add(node, Arithmetic(LOGIC[str(node.target)]), *truths)
 
 
 @handles("aten.bitwise_not.default", "aten.logical_not.default")
 def _negated(capture: Capture, node: FxNode) -> str:
-    if node.meta["val"].dtype != torch.bool:
-        raise capture.refusal(node, "bits of whole numbers are not supported, only of truth values")
+    _refuse_bits(capture, node)
     return _decided(capture, node, "equals", capture.tensor(node, 0), 0)
 
 
@@ -145,6 +143,11 @@ def _chosen(capture: Capture, node: FxNode, condition: FxNode, chosen: Any, othe
         elif value != 0:
             parts.append(capture.add(node, Activation(spelled("either", *numbers)), truth))
     return parts[0] if len(parts) == 1 else capture.add(node, Add(), *parts)
+
+
+def _refuse_bits(capture: Capture, node: FxNode) -> None:
+    if node.meta["val"].dtype != torch.bool:
+        raise capture.refusal(node, "bits of whole numbers are not supported, only of truth values")
 
 
 def _truth(capture: Capture, node: FxNode, value: FxNode) -> str:
