@@ -2,8 +2,9 @@
 
 A record `stages/<name>.json` holds the fingerprint of what a stage was run with: the part of the configuration that
 it reads, and the fingerprints of the stages before it. An equal fingerprint means that the outputs still hold
-(finished) or can be gone on with (interrupted). Outputs of any other fingerprint are moved to
-`previous/<fingerprint>/`, never deleted and never mixed with new ones.
+(finished) or can be gone on with (interrupted). So can those of a stage that grows, of which more is wanted now; what
+rests on it is then made anew. Outputs of any other fingerprint are moved to `previous/<fingerprint>/`, never deleted
+and never mixed with new ones.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from scripts.stage import Stage
 class Record:
     """What is known of a stage in a run directory; `finished` is None while it runs and after it was interrupted.
 
-    `seconds` adds up over interrupted runs that ended in order; times are UTC, ISO 8601.
+    `seconds` adds up over interrupted runs that ended in order; times are UTC, ISO 8601. Of a stage that grows,
+    `extent` is how far it was to go. `origin` is the fingerprint with which it began, which it keeps when it grows.
     """
 
     stage: str
@@ -39,6 +41,8 @@ class Record:
     started: str
     finished: str | None = None
     seconds: float = 0.0
+    extent: int | None = None
+    origin: str | None = None
 
     @staticmethod
     def path(run_dir: Path, stage: str) -> Path:
@@ -70,7 +74,7 @@ class RunDirectory:
         """Run the `wanted` of `stages` (all of the job's, in order), each once, and set aside what no longer holds."""
         fingerprints = _fingerprints(stages, config, wanted)
         for stage in stages:
-            self._set_aside(stage, fingerprints)
+            self._set_aside(stage, config, fingerprints)
         ran: set[str] = set()
         for stage in stages:
             if stage.name in wanted and self._perform(stage, config, fingerprints, ran):
@@ -104,7 +108,7 @@ class RunDirectory:
         record.write(self.path)
         self._say(f"{stage.name}: the same as in {other}, copied")
 
-    def _set_aside(self, stage: Stage, fingerprints: Mapping[str, str]) -> None:
+    def _set_aside(self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str]) -> None:
         record = Record.read(self.path, stage.name)
         present = [self.path / output for output in stage.outputs if (self.path / output).exists()]
         if record is None:
@@ -113,6 +117,8 @@ class RunDirectory:
             reason = "that no record tells the origin of"
         elif stage.name in fingerprints:
             if record.fingerprint == fingerprints[stage.name]:
+                return
+            if stage.continues(record.fingerprint, record.extent, config, fingerprints):
                 return
             reason = "of another configuration"
         else:
@@ -139,7 +145,10 @@ class RunDirectory:
         record = Record.read(self.path, stage.name)
         missing = [output for output in stage.outputs if not (self.path / output).exists()]
         renewed = [name for name in stage.after if name in ran]
-        if record and record.finished:
+        grown = record is not None and record.fingerprint != fingerprint
+        if record and grown:
+            self._say(f"{stage.name}: goes on, from {stage.grows}={record.extent} to {stage.extent(config)}")
+        elif record and record.finished:
             if not missing and not renewed:
                 self._say(f"{stage.name}: done before, skipped")
                 return False
@@ -149,9 +158,19 @@ class RunDirectory:
             self._say(f"{stage.name}: goes on where it was stopped")
         else:
             self._say(f"{stage.name}: {stage.about}")
-        spent = record.seconds if record and not record.finished else 0.0
+        spent = record.seconds if record and (grown or not record.finished) else 0.0
+        origin = (record.origin or record.fingerprint) if record else fingerprint
         upstream = {name: fingerprints[name] for name in stage.after}
-        record = Record(stage.name, fingerprint, upstream, npas_version(), _now(), seconds=spent)
+        record = Record(
+            stage.name,
+            fingerprint,
+            upstream,
+            npas_version(),
+            _now(),
+            seconds=spent,
+            extent=stage.extent(config),
+            origin=origin,
+        )
         record.write(self.path)
         start = time.perf_counter()
         try:

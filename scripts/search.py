@@ -50,7 +50,7 @@ def run(config: DictConfig, run_dir: Path) -> None:
 def _study_name(run_dir: Path) -> str:
     """A name in a database: as the file `study.db`, a study is of one run directory and one configuration."""
     record = Record.read(run_dir, "search")
-    return f"npas-{run_dir.name}-{record.fingerprint if record else 'alone'}"
+    return f"npas-{run_dir.name}-{(record.origin or record.fingerprint) if record else 'alone'}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ class Stage:
 
     `reads` are keys of the configuration (dotted) and `after` the stages whose outputs it uses; both make its
     fingerprint. `outputs` are paths in the run directory that this stage alone writes. `run(config, run_dir)` must
-    be able to go on from whatever an interrupted run of the same fingerprint left behind.
+    be able to go on from whatever an interrupted run of the same fingerprint left behind. `grows` is a number that the
+    stage reads and of which more means to do more of the same: where nothing else differs, `run` goes on from what is
+    there.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Stage:
     after: tuple[str, ...]
     outputs: tuple[str, ...]
     run: Callable[[DictConfig, Path], None] = field(compare=False)
+    grows: str | None = None
 
     def fingerprint(self, config: DictConfig, upstream: Mapping[str, str]) -> str:
         """Twelve hexadecimal digits of SHA-256 over what determines the outputs."""
@@ -37,6 +40,19 @@ class Stage:
             "upstream": {name: upstream[name] for name in self.after},
         }
         return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()[:12]
+
+    def extent(self, config: DictConfig) -> int | None:
+        """How much of it is wanted, of a stage that grows."""
+        return None if self.grows is None else int(OmegaConf.select(config, self.grows, throw_on_missing=True))
+
+    def continues(self, fingerprint: str, extent: int | None, config: DictConfig, upstream: Mapping[str, str]) -> bool:
+        """Whether what was run with that fingerprint, up to that extent, differs only in that more is wanted now."""
+        wanted = self.extent(config)
+        if self.grows is None or wanted is None or extent is None or extent >= wanted:
+            return False
+        earlier = config.copy()
+        OmegaConf.update(earlier, self.grows, extent)
+        return self.fingerprint(earlier, upstream) == fingerprint
 
 
 def needed(stages: Sequence[Stage], last: str) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ STAGES = (
         after=("predictor", "supernet"),
         outputs=("study.db", "dense.json", "distortions.json", "calibration.json"),
         run=_in("scripts.search"),
+        grows="search.trials",
     ),
     Stage(
         name="finetune",

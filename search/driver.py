@@ -124,7 +124,9 @@ class Search:
 
         A study that is there already is continued: finished trials count, and candidates whose evaluation was
         interrupted are evaluated first. With one evaluation at a time, a search that was stopped anywhere finds what
-        it would have found without; with several, what is found depends on which of them is finished first.
+        it would have found without; with several, what is found depends on which of them is finished first. A finished
+        search of which more trials are wanted is continued too, but samplers plan by their number: it is not the
+        search that has as many from the start.
 
         Raises:
             StudyBusy, StudyCorrupt: the study file cannot be used.

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
@@ -115,6 +116,38 @@ def test_an_interrupted_stage_of_another_configuration_does_not_go_on(house):
         house.run()
     house.fails = set()
     assert house.run(c=2) == ["c"]
+    assert not any("goes on" in line for line in house.said)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_stage_that_grows_goes_on_and_what_rests_on_it_is_made_anew(house, finished):
+    a, b, c = house.stages
+    house.stages = (a, replace(b, reads=("b", "trials"), grows="trials"), c)
+    house.run(trials=3)
+    first = Record.read(house.run_dir, "b")
+    (house.run_dir / "b.out").write_text("kept")
+    if not finished:
+        house.fails = {"b"}
+        with pytest.raises(KeyboardInterrupt):
+            house.run("b", trials=4)
+        house.fails = set()
+    assert house.run(trials=5) == ["b", "c"]
+    assert f"b: goes on, from trials={3 if finished else 4} to 5" in house.said
+    assert not (house.run_dir / "previous" / first.fingerprint / "b.out").exists()
+    grown = Record.read(house.run_dir, "b")
+    assert (grown.extent, grown.origin) == (5, first.fingerprint)
+    assert grown.seconds > first.seconds
+    assert len(list((house.run_dir / "previous").glob("*/c.out"))) == 1
+    assert house.run(trials=5) == []
+
+
+def test_a_stage_that_grows_begins_anew_for_less_and_for_anything_else(house):
+    a, b, c = house.stages
+    house.stages = (a, replace(b, reads=("b", "trials"), grows="trials"), c)
+    house.run(trials=3)
+    assert house.run("b", trials=2) == ["b"]
+    assert house.run("b", trials=4, b=2) == ["b"]
+    assert len(list((house.run_dir / "previous").glob("*/b.out"))) == 2
     assert not any("goes on" in line for line in house.said)
 
 
