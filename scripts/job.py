@@ -12,6 +12,7 @@ from scripts.console import say, warnings_shown
 from scripts.files import write_text
 from scripts.lock import held
 from scripts.log import log_to
+from scripts.overrides_file import write_overrides
 from scripts.run_directory import RunDirectory
 from scripts.stage import needed
 from scripts.stages import COMMANDS, STAGES
@@ -20,11 +21,16 @@ from search.storage import masked
 BEFORE_SEARCH = needed(STAGES, "search")[:-1]
 
 
-def run_command(command: str, config: DictConfig, *, others: Sequence[Path] = ()) -> None:
+def run_command(
+    command: str, config: DictConfig, *, overrides: Sequence[str] = (), others: Sequence[Path] = ()
+) -> None:
     """Check the whole configuration, then run the stages that `command` needs and that `config.run_dir` lacks.
 
     What the search rests on is copied from one of the run directories `others`, where it is the same. Waiting for a
     cluster or a database, workers that died and evaluations that failed are told on the terminal.
+
+    Args:
+        overrides: what was typed to get `config`, for the commands that a report proposes.
     """
     inputs.check(config, command)
     run_dir = Path(config.run_dir)
@@ -33,6 +39,7 @@ def run_command(command: str, config: DictConfig, *, others: Sequence[Path] = ()
         log = log_to(run_dir / "log.jsonl")
         try:
             write_text(run_dir / "config.yaml", OmegaConf.to_yaml(without_passwords(config), resolve=True))
+            write_overrides(run_dir, overrides)
             place = RunDirectory(run_dir, say)
             if others:
                 place.adopt(STAGES, config, BEFORE_SEARCH, others)

@@ -22,10 +22,11 @@ COMMAND = "search"
 
 @dataclass(frozen=True)
 class Run:
-    """One search of a sweep: what is special about it (`budget=25%,seed=1`), and its configuration."""
+    """One search of a sweep: what is special about it (`budget=25%,seed=1`), its configuration and all overrides."""
 
     name: str
     config: DictConfig
+    overrides: tuple[str, ...] = ()
 
     @property
     def run_dir(self) -> Path:
@@ -48,7 +49,9 @@ def make_runs(composed: Sequence[tuple[Sequence[str], DictConfig]]) -> list[Run]
         raise InvalidSweep("no setting has several values")
     if len(set(folders)) < len(folders):
         raise InvalidSweep(f"two of the runs are the same: {', '.join(names)}")
-    runs = [Run(name, config.copy()) for name, (_, config) in zip(names, composed, strict=True)]
+    runs = [
+        Run(name, config.copy(), tuple(overrides)) for name, (overrides, config) in zip(names, composed, strict=True)
+    ]
     for run, folder in zip(runs, folders, strict=True):
         run.config.run_dir = str(run.run_dir / folder)
     return runs
@@ -83,7 +86,8 @@ def sweep(runs: Sequence[Run]) -> None:
     for number, run in enumerate(runs, 1):
         console.print(f"\n[bold]run {number} of {len(runs)}: {escape(run.name)}[/bold]", soft_wrap=True)
         try:
-            run_command(COMMAND, run.config, others=[other.run_dir for other in runs if other is not run])
+            others = [other.run_dir for other in runs if other is not run]
+            run_command(COMMAND, run.config, overrides=run.overrides, others=others)
         except Exception as error:
             if not is_named(error):
                 raise

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
-
+from scripts.overrides_file import repeated
 from scripts.report.contents import Contents
 
 WANTED_WITHIN_TEN = 80.0
 ALLOWED_DROP = 1.5
 FASTER = 0.75
 """Of the best network's latency: what to ask for next."""
-OWN = ("model", "checkpoint")
-"""Settings of a network of the user's own."""
 
 
 def summary(contents: Contents) -> str:
@@ -65,24 +61,17 @@ def next_steps(contents: Contents, run_dir: Path) -> list[tuple[str, str]]:
     """(what for, command) pairs."""
     best = contents.best or contents.dense
     folder = run_dir / ("dense" if best is contents.dense else f"winners/{best.name}")
-    again = _again(contents.config)
     faster = max(1, round(100 * FASTER * best.measured_ms / contents.dense.measured_ms))
+    trials = contents.config.search.trials
+    longer = [("search on for longer", repeated(run_dir, f"search.trials={2 * trials}", f"run_dir={run_dir}"))]
     return [
         ("run the best network from Python", f'compiled = load_compiled("{folder}"); logits = compiled(image)'),
         ("run it in any other runtime", f"{folder}/model.onnx"),
-        ("ask for a faster one", f"{again} budget={faster}% run_dir={run_dir}-{faster}"),
-        (
-            "compare with a baseline search",
-            f"{again} search=random run_dir={run_dir}-random",
-        ),
-        ("show it in this report", f"{again} run_dir={run_dir} compare=[{run_dir}-random]"),
+        *(longer if len(contents.trials) >= trials else []),
+        ("ask for a faster one", repeated(run_dir, f"budget={faster}%", f"run_dir={run_dir}-{faster}")),
+        ("compare with a baseline search", repeated(run_dir, "search=random", f"run_dir={run_dir}-random")),
+        ("show it in this report", repeated(run_dir, f"run_dir={run_dir}", f"compare=[{run_dir}-random]")),
     ]
-
-
-def _again(config: DictConfig) -> str:
-    """The command that searches the same space, or the same network of the user's own, on the same data."""
-    settings = {"data": config.data.name, "space": config.space.name} | {key: config.get(key) for key in OWN}
-    return shlex.join(["npas", "search", *(f"{key}={value}" for key, value in settings.items() if value is not None)])
 
 
 def _winner_shortfalls(contents: Contents) -> Iterator[str]:

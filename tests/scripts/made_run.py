@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from compiler import KernelSpec
 from scripts.metrics import KernelTime, Metrics
+from scripts.overrides_file import write_overrides
 from scripts.run_directory import Record
 
 CANDIDATE = ("conv3x3|block_punched(16x1)|5", "skip|dense|1", "dw3x3_pw|filter(8)|2")
@@ -16,7 +17,7 @@ CONFIG = {
     "data": {"name": "digits"},
     "space": {"name": "tiny"},
     "budget": "50%",
-    "search": {"sampler": "npas", "steps": 20},
+    "search": {"sampler": "npas", "steps": 20, "trials": 12},
     "winners": {"pareto": 3},
     "seed": 0,
 }
@@ -89,6 +90,7 @@ def write_run(run_dir, winners=WINNERS, reference=None, within_10=91.0):
     for winner in winners:
         winner.write(run_dir / "winners" / winner.name / "metrics.json")
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml({**CONFIG, "run_dir": str(run_dir)}))
+    write_overrides(run_dir, ["search.steps=20", "search.trials=12"])
     networks = [
         {
             "candidate": "[]",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -15,12 +16,15 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors import safe_open
 
 from compiler import load_compiled
 from latency_model import KernelStore
 from scripts import cli
 from scripts.metrics import Metrics
+from scripts.report.contents import Contents
+from scripts.report.statements import next_steps
 from scripts.run_directory import Record
 from scripts.stages import STAGES
 from scripts.trials import finished_trials
@@ -54,9 +58,9 @@ SMALL = [
 ]
 
 
-def start(run_dir):
+def start(run_dir, *overrides):
     """The main job in a process of its own."""
-    command = [sys.executable, "-m", "scripts.search", *SMALL, f"run_dir={run_dir}"]
+    command = [sys.executable, "-m", "scripts.search", *SMALL, f"run_dir={run_dir}", *overrides]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -104,7 +108,7 @@ class Story:
         return KernelStore(self.run_dir / "kernels.parquet").read()
 
     def interrupted_while_searching(self):
-        process = start(self.run_dir)
+        process = start(self.run_dir, f"search.trials={TRIALS - 2}")
         wait_until(lambda: trials_done(self.run_dir / "study.db") >= 3, process)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
@@ -140,15 +144,16 @@ def test_ctrl_c_says_how_to_go_on_and_keeps_finished_trials(story):
     assert "to go on: npas search" in story.message.replace("\n", " ")
     assert "Traceback" not in story.message
     kept = story.trials_when_interrupted
-    assert 3 <= len(kept) < TRIALS
+    assert 3 <= len(kept) < TRIALS - 2
     finished = finished_trials(story.run_dir / "study.db")
     pd.testing.assert_frame_equal(finished[finished["number"].isin(kept["number"])].reset_index(drop=True), kept)
 
 
-def test_what_was_finished_is_skipped_and_the_rest_goes_on(story):
+def test_what_was_finished_is_skipped_and_the_search_goes_on_with_more_trials(story):
     for stage in ("profile", "predictor", "supernet"):
         assert f"{stage}: done before, skipped" in story.output
-    assert "search: goes on where it was stopped" in story.output
+    assert f"search: goes on, from search.trials={TRIALS - 2} to {TRIALS}" in story.output
+    assert Record.read(story.run_dir, "search").extent == TRIALS
 
 
 def test_every_evaluation_is_of_another_candidate_under_the_budget(run_dir):
@@ -159,10 +164,20 @@ def test_every_evaluation_is_of_another_candidate_under_the_budget(run_dir):
     assert (trials["predicted_ms"] <= 3.0 * dense_ms).all()
 
 
+def test_a_command_that_the_report_proposes_repeats_all_settings_but_one(run_dir, capsys):
+    command, *rest = shlex.split(dict(next_steps(Contents.read(run_dir), run_dir))["search on for longer"])[1:]
+    capsys.readouterr()
+    cli.main([command, *rest, "--cfg", "job", "--resolve"])
+    proposed, run = OmegaConf.create(capsys.readouterr().out), OmegaConf.load(run_dir / "config.yaml")
+    assert proposed.search.trials == 2 * TRIALS
+    assert OmegaConf.merge(proposed, {"search": {"trials": TRIALS}}) == run
+
+
 def test_the_run_directory_is_what_the_design_says(run_dir):
     names = {path.name for path in run_dir.iterdir()}
     assert names >= {
         "config.yaml",
+        "overrides.json",
         "log.jsonl",
         "study.db",
         "kernels.parquet",
@@ -250,7 +265,7 @@ def test_the_same_command_again_does_nothing(run_dir, capsys):
     shown = again(run_dir, capsys)
     assert shown.count("done before, skipped") == len(STAGES)
     changed = {path.name for path, when in before.items() if path.stat().st_mtime_ns != when}
-    assert changed <= {"config.yaml", "log.jsonl", ".lock"}
+    assert changed <= {"config.yaml", "overrides.json", "log.jsonl", ".lock"}
 
 
 def test_a_lost_winner_is_made_again(run_dir, tmp_path, capsys):

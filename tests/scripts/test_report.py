@@ -16,6 +16,7 @@ from PIL import Image
 from scripts import report
 from scripts.errors import RecordCorrupt
 from scripts.metrics import Metrics
+from scripts.overrides_file import write_overrides
 from scripts.report.accuracy import WORST, worst_cells
 from scripts.report.contents import Contents
 from scripts.report.figures import joined_names
@@ -254,21 +255,20 @@ def test_next_steps_name_files_of_the_best_network(run_dir):
     assert any(str(run_dir / "winners" / "1" / "model.onnx") in command for command in commands)
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        (
-            {"space": {"name": "own_model"}, "model": "net.py:build", "checkpoint": "my weights.safetensors"},
-            ["space=own_model", "model=net.py:build", "checkpoint=my weights.safetensors"],
-        ),
-        ({"space": {"name": "tiny"}, "model": None, "checkpoint": None}, ["space=tiny"]),
-    ],
-)
-def test_next_steps_search_the_network_that_was_searched(run_dir, changes, named):
-    contents = Contents.read(run_dir)
-    contents = replace(contents, config=OmegaConf.merge(contents.config, changes))
-    searches = [command for _, command in next_steps(contents, run_dir) if command.startswith("npas search")]
-    assert len(searches) == 3
+def test_next_steps_repeat_what_was_typed(run_dir):
+    typed = ["space=own_model", "model=net.py:build", "checkpoint=my weights.safetensors", "data.root=/data"]
+    write_overrides(run_dir, typed)
+    searches = [
+        command for _, command in next_steps(Contents.read(run_dir), run_dir) if command.startswith("npas search")
+    ]
+    assert len(searches) == 4
     for command in searches:
-        assert shlex.split(command)[3 : 3 + len(named)] == named
-        assert ("model=" in command) == ("own_model" in command)
+        assert shlex.split(command)[2 : 2 + len(typed)] == typed
+
+
+def test_a_search_goes_on_for_longer_only_where_candidates_are_left(run_dir):
+    contents = Contents.read(run_dir)
+    asked = shlex.split(dict(next_steps(contents, run_dir))["search on for longer"])
+    assert asked == ["npas", "search", "search.steps=20", "search.trials=24", f"run_dir={run_dir}"]
+    exhausted = replace(contents, config=OmegaConf.merge(contents.config, {"search": {"trials": 100}}))
+    assert "search on for longer" not in dict(next_steps(exhausted, run_dir))

@@ -24,8 +24,9 @@ def ran(monkeypatch, tmp_path):
     """The folders that the main job was run in, instead of running it; all of them have the same results."""
     folders = []
 
-    def run_command(command, config, *, others):
+    def run_command(command, config, *, overrides, others):
         assert command == "search"
+        assert [one for one in overrides if one.startswith("seed=")] in ([], [f"seed={config.seed}"])
         run_dir = Path(config.run_dir)
         folders.append(config.run_dir)
         assert run_dir not in others
