@@ -28,7 +28,7 @@ _SWEEP = "sweep"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one stage, or the main job; exits with 2 on a named error, 130 on Ctrl-C."""
     # Threads that spin for long while they wait make training slower as soon as anything else runs on the machine, and
-    # threads that sleep at once where nothing does. A thousand turns of GNU's runtime are near the better in both cases.
+    # threads that sleep at once where nothing does. A thousand turns of GNU's runtime are near the better of both.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     command, *overrides = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
