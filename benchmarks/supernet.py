@@ -15,7 +15,6 @@ goes on after its last whole epoch; one that is finished is kept in RUN_DIR/alon
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from scripts import supernet as supernet_stage
 from supernet import Candidate, EvaluationRecipe, Network, OwnModel, SuperNet, SupernetRecipe, fast_evaluate
 from supernet.extraction import Shared
 from training import Dataset, fit
+from training.batching import shuffled_batches
 
 
 class Alone:
@@ -136,7 +136,7 @@ def compare(config: DictConfig, run_dir: Path) -> pd.DataFrame:
         network, history = train_alone(untrained, candidate, data, recipe, seed=config.seed, checkpoint=checkpoint)
         networks[name] = accuracies(Alone(network), candidate, data, recipe)
         print(", ".join(f"{split} {accuracy:.2f} %" for split, accuracy in networks[name].items()), flush=True)
-        steps = len(history) * math.ceil(len(data.train) / recipe.batch_size)
+        steps = len(history) * shuffled_batches(len(data.train), recipe.batch_size)
         rows.append(
             {
                 "candidate": name,

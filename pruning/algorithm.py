@@ -35,6 +35,11 @@ class Algorithm(ABC):
         self._plan = {target.name: str(target.sparsity) for target in assignment.targets}
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What it was made with beside the assignment, as plain values by the names of the arguments."""
+        return {}
+
+    @property
     def finished(self) -> bool:
         """Whether the masks are fixed."""
         return self.masks.keys() == {target.name for target in self.assignment.targets}
@@ -66,15 +71,21 @@ class Algorithm(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs beside the model: tensors and plain values, in nested mappings."""
-        return {"algorithm": self.name, "plan": dict(self._plan), "masks": dict(self.masks)}
+        return {
+            "algorithm": self.name,
+            "options": self.options,
+            "plan": dict(self._plan),
+            "masks": dict(self.masks),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state_dict`; raises StateMismatch if it is of another algorithm or plan."""
+        """Goes on from a `state_dict`; raises StateMismatch if it is of another algorithm, plan or other options."""
         if state.get("algorithm") != self.name:
             raise StateMismatch(f"the state is of {state.get('algorithm')!r}, this is {self.name!r}; start anew")
-        plan = state.get("plan", self._plan)  # which earlier versions did not write
-        if plan != self._plan:
-            raise StateMismatch(f"the state is of the plan {plan}, this is {self._plan}; start anew")
+        for what, here in (("options", self.options), ("plan", self._plan)):
+            there = state.get(what, here)  # which earlier versions did not write
+            if there != here:
+                raise StateMismatch(f"the state is of the {what} {there}, this has {here}; start anew")
         self._fix(self._tensors(state, "masks") if state["masks"] else {})
 
     def _fix(self, masks: dict[str, Tensor]) -> None:

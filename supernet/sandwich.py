@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from supernet.operators import make_operator
 from supernet.recipe import SupernetRecipe
 from supernet.supernet import SuperNet
 from training import Dataset, batches, distillation_loss, load_checkpoint, save_checkpoint
+from training.batching import shuffled_batches
 from training.checkpoint import require_same
 from training.modules import channels_last, device_of, preserved_modes
 from training.optimizer import make_optimizer, restore_velocities, velocities
@@ -97,7 +97,7 @@ class _Training:
         self.recipe = recipe
         self.precision = Precision(recipe.precision).on(device_of(supernet))
         self.seed = seed
-        self.steps_per_epoch = math.ceil(len(dataset.train) / recipe.batch_size)
+        self.steps_per_epoch = shuffled_batches(len(dataset.train), recipe.batch_size)
         self.steps = recipe.epochs * self.steps_per_epoch
         moving = get_ema_multi_avg_fn(recipe.ema_decay(self.steps))  # type: ignore[no-untyped-call]
         self.average = AveragedModel(supernet, multi_avg_fn=moving)

@@ -1,5 +1,6 @@
 """Splits cut into batches."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -14,6 +15,9 @@ def batches(
     split: Split, batch_size: int, *, generator: Generator | None = None, augment: str | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over a split: (images [B, C, H, W], labels [B]); the last batch may be smaller.
+
+    Shuffled pictures are to be trained on, and a batch norm behind a global pooling cannot be trained on one picture: a
+    single one that is left over joins the batch before it.
 
     Args:
         generator: a CPU generator that shuffles and augments; without one the pictures come in their order.
@@ -31,6 +35,12 @@ def batches(
             raise InvalidBatches(f"augmentation {augment!r} is random and needs a generator; pass one, or no augment")
         return zip(torch.split(split.images, batch_size), torch.split(split.labels, batch_size), strict=True)
     order = torch.randperm(len(split), generator=generator).to(split.labels.device)
-    return (
-        (change(split.images[chosen], generator), split.labels[chosen]) for chosen in torch.split(order, batch_size)
-    )
+    count = shuffled_batches(len(split), batch_size)
+    sizes = [batch_size] * (count - 1) + [len(split) - batch_size * (count - 1)]
+    return ((change(split.images[chosen], generator), split.labels[chosen]) for chosen in torch.split(order, sizes))
+
+
+def shuffled_batches(pictures: int, batch_size: int) -> int:
+    """How many batches a shuffled pass over so many pictures has."""
+    alone = pictures % batch_size == 1 and 1 < batch_size < pictures
+    return math.ceil(pictures / batch_size) - alone

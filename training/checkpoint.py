@@ -29,7 +29,7 @@ def save_checkpoint(path: Path | str, state: Mapping[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     content = json.dumps(_outline(state, "", tensors))
-    metadata = {"format": FORMAT, "content": content, "sha256": _digest(content, tensors)}
+    metadata = {"format": FORMAT, "content": content, "sha256": digest(tensors, content)}
     with replacing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -53,7 +53,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise CheckpointCorrupt(path, f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
     content = metadata.get("content", "")
-    if _digest(content, tensors) != metadata.get("sha256"):
+    if digest(tensors, content) != metadata.get("sha256"):
         raise CheckpointCorrupt(path, "its checksum does not fit what it holds")
     state = _fill(json.loads(content), tensors)
     assert isinstance(state, dict)
@@ -65,6 +65,14 @@ def require_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, An
     for what, value in expected.items():
         if found.get(what) != value:
             raise CheckpointMismatch(path, what, found.get(what), value)
+
+
+def digest(tensors: Mapping[str, Tensor], content: str = "") -> str:
+    """SHA-256 of a text and of the values of tensors in the order of their names, wherever they lie."""
+    found = hashlib.sha256(content.encode())
+    for name in sorted(tensors):
+        found.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _outline(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
@@ -101,10 +109,3 @@ def _fill(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 def _join(where: str, key: str) -> str:
     return f"{where}/{key}" if where else key
-
-
-def _digest(content: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(content.encode())
-    for name in sorted(tensors):
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from training.batching import batches
-from training.checkpoint import load_checkpoint, require_same, save_checkpoint
+from training.batching import batches, shuffled_batches
+from training.checkpoint import digest, load_checkpoint, require_same, save_checkpoint
 from training.data import Dataset
 from training.distillation import distillation_loss
 from training.errors import CheckpointMismatch, NothingToTrain, TrainingDiverged
@@ -61,7 +61,8 @@ def fit(
     Raises:
         NothingToTrain: no parameter asks for a gradient.
         TrainingDiverged: a loss is not finite; model and algorithm are as they were before the call.
-        CheckpointMismatch: the checkpoint is of other settings, data or model; nothing was changed.
+        CheckpointMismatch: the checkpoint is of other settings, data, teacher or model; nothing was changed. An
+            algorithm may have an error of its own for a state of other options.
         CheckpointCorrupt: the checkpoint file is damaged; nothing was changed.
     """
     training = _Training(model, dataset, recipe, algorithm or NoHooks(), teacher, seed)
@@ -114,7 +115,9 @@ class _Training:
             "training data": dataset.train.fingerprint(),
             "validation data": dataset.validation.fingerprint(),
             "algorithm": type(hooks).__name__,
-            "teacher": None if teacher is None else type(teacher).__name__,
+            "teacher": None
+            if teacher is None
+            else digest(dict(teacher.named_parameters()) | dict(teacher.named_buffers())),
         }
 
     def private_randomness(self) -> AbstractContextManager[None]:
@@ -135,7 +138,7 @@ class _Training:
         order, rest = np.random.SeedSequence([self.seed, number]).generate_state(2, np.uint64)
         torch.manual_seed(int(rest))
         generator = Generator().manual_seed(int(order))
-        steps = math.ceil(len(self.train) / self.recipe.batch_size)
+        steps = shuffled_batches(len(self.train), self.recipe.batch_size)
         loss = penalty = lr = 0.0
         self.model.train()
         passes = batches(self.train, self.recipe.batch_size, generator=generator, augment=self.recipe.augment)
@@ -220,6 +223,10 @@ class _Training:
         self.model.load_state_dict(state["model"])
         restore_velocities(self.optimizer, self.trained, state["momentum"])
         self.rows = state["history"]
+
+
+def _digest(model: nn.Module) -> str:
+    return digest(dict(model.named_parameters()) | dict(model.named_buffers()))
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:

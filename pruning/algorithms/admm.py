@@ -56,6 +56,10 @@ class Admm(Algorithm):
         self._restart()
 
     @property
+    def options(self) -> dict[str, Any]:
+        return {"rho": list(self._rho), "epochs": self._epochs_per_stage, "period": self._period}
+
+    @property
     def epochs(self) -> int:
         """Epochs that all stages take together; `finish` belongs after them."""
         return len(self._rho) * self._epochs_per_stage

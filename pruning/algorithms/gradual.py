@@ -42,6 +42,10 @@ class Gradual(Algorithm):
         self._aside: dict[str, Tensor] = {}
 
     @property
+    def options(self) -> dict[str, Any]:
+        return {"begin": self._begin, "epochs": self._epochs}
+
+    @property
     def progress(self) -> float:
         """How much of the way to the plan's sparsity is behind, 0 to 1."""
         share = 1 - min(max((self._epoch - self._begin) / self._epochs, 0.0), 1.0)

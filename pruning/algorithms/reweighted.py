@@ -67,6 +67,15 @@ class Reweighted(Algorithm):
         self._epoch = 0
         self._alpha = {target.name: _alpha(target, strength) for target in assignment.targets}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "strength": self._strength,
+            "epochs": self._epochs_per_round,
+            "rounds": self._rounds,
+            "removable": self._removable,
+        }
+
     def penalty(self) -> Tensor:
         total = torch.zeros(())
         if not self.finished:

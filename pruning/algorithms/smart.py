@@ -50,12 +50,17 @@ class Smart(Algorithm):
             raise InvalidOption(f"epochs {epochs}, lr {lr}: a whole number >= 1, and a finite number >= 0")
         self._first, self._last = map(float, temperature)
         self._epochs = epochs
+        self._lr = lr
         self._epoch = 0
         self._layers = {target.name: _Layer(target) for target in assignment.targets}
         self._optimizer = torch.optim.Adam([{"params": [layer.logits for layer in self._layers.values()]}], lr)
         self._solve()
         self._handles: list[RemovableHandle] = []
         self._attach()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"temperature": [self._first, self._last], "epochs": self._epochs, "lr": self._lr}
 
     @property
     def temperature(self) -> float:

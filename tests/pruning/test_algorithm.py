@@ -1,6 +1,7 @@
 """What every algorithm keeps, whichever way its weights go; a new algorithm joins by being registered."""
 
 import copy
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pruning import Algorithm, Sparsity, algorithm_names, make_algorithm, project, shrink
+from pruning.algorithm import ALGORITHMS
 from pruning.errors import InvalidOption, StateMismatch, UnknownAlgorithm
 from training import load_checkpoint, save_checkpoint
 
@@ -50,6 +52,11 @@ def take_steps(model: nn.Module, algorithm: Algorithm, images: Tensor, steps: in
         loss.backward()
         optimizer.step()
         algorithm.after_step()
+
+
+def of_layers(algorithm: Algorithm) -> list[dict[str, Any]]:
+    """What a state has for each layer."""
+    return [value for key, value in algorithm.state_dict().items() if isinstance(value, dict) and key != "options"]
 
 
 def assert_removed_is_zero(model: nn.Module, algorithm: Algorithm) -> None:
@@ -213,12 +220,29 @@ def test_a_state_of_other_rates_is_refused(name: str, mobile: nn.Module, images:
     algorithm.load_state_dict(before)
 
 
+def test_options_are_what_it_was_made_with(name: str, mobile: nn.Module, images: Tensor) -> None:
+    parameters = list(inspect.signature(ALGORITHMS[name]).parameters.values())[1:]
+    expected = {parameter.name: parameter.default for parameter in parameters} | QUICK.get(name, {})
+    options = make_algorithm(name, mobile, PLAN, images, **QUICK.get(name, {})).options
+    assert options == {key: list(value) if isinstance(value, tuple) else value for key, value in expected.items()}
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_a_state_of_other_options_is_refused(name: str, mobile: nn.Module, images: Tensor) -> None:
+    quick = make_algorithm(name, copy.deepcopy(mobile), PLAN, images, **QUICK[name])
+    algorithm = make_algorithm(name, mobile, PLAN, images)
+    with pytest.raises(StateMismatch, match="options"):
+        algorithm.load_state_dict(quick.state_dict())
+    assert not algorithm.finished
+    algorithm.load_state_dict({key: value for key, value in algorithm.state_dict().items() if key != "options"})
+
+
 def test_a_dense_plan_does_nothing(name: str, mobile: nn.Module, images: Tensor) -> None:
     algorithm = make_algorithm(name, mobile, {"head": Sparsity(), "expand": Sparsity("filter", 1)}, images)
     weight = mobile.get_submodule("head").weight.clone()
     assert float(algorithm.penalty()) == 0
     algorithm.after_epoch()
-    assert not any(bool(value) for value in algorithm.state_dict().values() if isinstance(value, dict))
+    assert not any(bool(value) for value in of_layers(algorithm))
     algorithm.finish()
     assert not algorithm.masks
     assert torch.equal(mobile.get_submodule("head").weight, weight)
@@ -227,8 +251,7 @@ def test_a_dense_plan_does_nothing(name: str, mobile: nn.Module, images: Tensor)
 def test_dense_layers_have_no_state(name: str, mobile: nn.Module, images: Tensor) -> None:
     algorithm = make_algorithm(name, mobile, PLAN, images, **QUICK.get(name, {}))
     train(mobile, algorithm, images, 2)
-    of_layers = [value for value in algorithm.state_dict().values() if isinstance(value, dict)]
-    assert all(value.keys() <= {"expand", "reduce", "head"} for value in of_layers)
+    assert all(value.keys() <= {"expand", "reduce", "head"} for value in of_layers(algorithm))
 
 
 def test_unknown_names_list_what_is_known(mobile: nn.Module, images: Tensor) -> None:

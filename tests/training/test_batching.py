@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from training import Split, batches
+from training.batching import shuffled_batches
 from training.errors import InvalidBatches, UnknownAugmentation
 
 
@@ -24,9 +25,19 @@ def test_every_picture_comes_once_with_its_label(count: int, batch_size: int, se
     assert labels.sort().values.tolist() == list(range(count))
     assert all(torch.equal(images[:, 0, 0, 0], labels.float()) for images, labels in seen)
     assert all(len(labels) == batch_size for _, labels in seen[:-1])
-    assert 1 <= len(seen[-1][1]) <= batch_size
     if seed is None:
+        assert 1 <= len(seen[-1][1]) <= batch_size
         assert labels.tolist() == list(range(count))
+
+
+@given(count=st.integers(1, 40), batch_size=st.integers(1, 50))
+def test_no_picture_is_trained_on_alone_unless_it_has_to_be(count: int, batch_size: int) -> None:
+    sizes = [len(labels) for _, labels in batches(numbered(count), batch_size, generator=Generator())]
+    assert len(sizes) == shuffled_batches(count, batch_size)
+    assert sizes[-1] <= batch_size + 1
+    assert (1 in sizes) == (batch_size == 1 or count == 1)
+    if count % batch_size != 1:
+        assert sizes == [len(labels) for _, labels in batches(numbered(count), batch_size)]
 
 
 def test_the_generator_shuffles_each_pass_anew_and_repeatably() -> None:

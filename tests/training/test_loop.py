@@ -278,6 +278,24 @@ def test_a_checkpoint_of_other_settings_is_refused(few_digits: Dataset, make_cnn
     assert path.read_bytes() == written
 
 
+def test_a_checkpoint_of_another_teacher_is_refused(few_digits: Dataset, make_cnn: MakeCnn, tmp_path: Path) -> None:
+    path, quick, teacher = tmp_path / "state.safetensors", replace(QUICK, epochs=1), make_cnn()
+    fit(make_cnn(), few_digits, quick, teacher=teacher, checkpoint=path)
+    fit(make_cnn(), few_digits, quick, teacher=teacher, checkpoint=path)
+    with torch.no_grad():
+        next(teacher.parameters()).mul_(1.01)
+    with pytest.raises(CheckpointMismatch, match="its teacher"):
+        fit(make_cnn(), few_digits, quick, teacher=teacher, checkpoint=path)
+
+
+def test_a_picture_that_is_left_over_does_not_meet_a_batch_norm_alone(digits: Dataset) -> None:
+    few = replace(digits, train=Split(digits.train.images[:65], digits.train.labels[:65]))
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(1), nn.Linear(1, 10))
+    history = fit(model, few, Recipe(epochs=2, batch_size=32, warmup_epochs=1))
+    assert history["loss"].notna().all()
+    assert history["lr"].iloc[0] == pytest.approx(history["lr"].max())
+
+
 def test_a_damaged_checkpoint_is_named_and_kept(few_digits: Dataset, make_cnn: MakeCnn, tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     quick = replace(QUICK, epochs=1)
