@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -124,13 +124,15 @@ class _Training:
         """Within it, torch's global random state is this training's own."""
         return torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
 
-    def order_in_memory(self) -> AbstractContextManager[None]:
-        """Within it, weights lie in the order that is the fastest for this model."""
-        if len(self.train) > 1:
-            with self.precision.autocast(self.device):
-                if computes_channels_last(self.model, self.train.images[:2]):
-                    return channels_last(self.model)
-        return nullcontext()
+    def order_in_memory(self) -> AbstractContextManager[object]:
+        """Within it, weights of model and teacher lie in the order that is the fastest for them."""
+        with ExitStack() as orders, self.precision.autocast(self.device):
+            for network in (self.model, self.teacher):
+                if network is None or len(self.train) < 2:
+                    continue
+                if computes_channels_last(network, self.train.images[:2]):
+                    orders.enter_context(channels_last(network))
+            return orders.pop_all()
 
     def epoch(self) -> Row:
         """One pass over the training split, and its row of the history."""

@@ -308,6 +308,21 @@ def test_a_damaged_checkpoint_is_named_and_kept(few_digits: Dataset, make_cnn: M
     assert path.exists()
 
 
+def test_model_and_teacher_lie_channels_last_while_they_are_used(few_digits: Dataset, make_cnn: MakeCnn) -> None:
+    networks = make_cnn(), make_cnn(seed=1)
+    weights = [weight for network in networks for weight in network.parameters() if weight.ndim == 4]
+    weights = [weight for weight in weights if min(weight.shape[1:]) > 1]
+    assert len(weights) >= 2
+
+    def orders() -> list[bool]:
+        return [weight.is_contiguous(memory_format=torch.channels_last) for weight in weights]
+
+    during: list[bool] = []
+    fit(networks[0], few_digits, QUICK, teacher=networks[1], on_epoch=lambda row: during.extend(orders()))
+    assert all(during)
+    assert not any(orders())
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_training_runs_where_the_model_is(digits: Dataset, make_cnn: MakeCnn, tmp_path: Path) -> None:
     model = make_cnn(dropout=0.1).cuda()
