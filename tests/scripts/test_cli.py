@@ -29,7 +29,11 @@ def configuration(*overrides):
 def calls(monkeypatch):
     """What `run_command` is called with instead of running anything."""
     called = []
-    monkeypatch.setattr(job, "run_command", lambda command, config: called.append((command, config)))
+
+    def run(command, config, *, overrides):
+        called.append((command, config, list(overrides)))
+
+    monkeypatch.setattr(job, "run_command", run)
     monkeypatch.setattr(sys, "argv", ["npas"])
     return called
 
@@ -40,7 +44,7 @@ def fails(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["npas"])
 
     def install(error):
-        def run(command, config):
+        def run(command, config, *, overrides):
             raise error
 
         monkeypatch.setattr(job, "run_command", run)
@@ -65,8 +69,9 @@ def test_help_is_what_an_empty_command_line_gets(capsys, monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_stage_gets_the_composed_configuration(calls, command):
     cli.main([command, "data=cifar10", "budget=2ms"])
-    ((called, config),) = calls
+    ((called, config, overrides),) = calls
     assert called == command
+    assert overrides == ["data=cifar10", "budget=2ms"]
     assert config.data.name == "cifar10"
     assert config.budget == "2ms"
     assert config.run_dir == "runs/cifar10-tiny"
