@@ -130,6 +130,16 @@ class CheckpointMismatch(ScriptError):
         )
 
 
+class OtherSupernet(ScriptError):
+    """A run's supernet has other weights than the one that its settings describe in this version of npas."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"{path} is not the supernet of these settings, or was trained by another version of npas: {problem}. "
+            "Next: another run_dir; or remove the file, and the same command trains a new one."
+        )
+
+
 class ResultDiffers(ScriptError):
     """A compiled network computes something else than torch."""
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from scripts import inputs
 from scripts.console import progress, say
+from scripts.errors import OtherSupernet
 from search import check_budget
 from supernet import OwnModel, SuperNet, pretrain_replacements, train_supernet
 from training import Dataset, fit, recalibrate_as_trained
@@ -42,9 +43,14 @@ def load(config: DictConfig, run_dir: Path) -> SuperNet | OwnModel:
 
     Raises:
         CheckpointNotFound, CheckpointCorrupt: it is missing or damaged.
+        OtherSupernet: its weights have other names or shapes.
     """
     supernet = inputs.supernet(config, inputs.dataset(config))
-    supernet.load_state_dict(load_checkpoint(run_dir / "supernet.safetensors")["supernet"])
+    path = run_dir / "supernet.safetensors"
+    try:
+        supernet.load_state_dict(load_checkpoint(path)["supernet"])
+    except RuntimeError as error:
+        raise OtherSupernet(path, " ".join(str(error).split())[:200]) from error
     return supernet.eval()
 
 

@@ -50,8 +50,8 @@ class ChoiceSpace(ABC):
         """The dense reference network."""
 
     @abstractmethod
-    def smallest(self, *, max_rate: float = math.inf) -> Candidate:
-        """The cheapest choice at every site, of a rate of at most `max_rate`."""
+    def smallest(self) -> Candidate:
+        """The cheapest choice at every site."""
 
     @abstractmethod
     def labels(self, candidate: Candidate) -> list[str]:

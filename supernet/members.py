@@ -13,15 +13,15 @@ from supernet.space import SearchSpace
 
 
 class Members:
-    """Largest, smallest and random candidates with no rate above `max_rate`.
+    """Largest and smallest candidate, and random ones with no rate above `max_rate`.
 
-    Random ones take operator and scheme uniformly among those that are legal, and the rate r with probability
-    proportional to r^-1/2.
+    The smallest has its rates from the first step on; with lower ones it would be another network. Random ones take
+    operator and scheme uniformly among those that are legal, and the rate r with probability proportional to r^-1/2.
     """
 
     def __init__(self, space: SearchSpace, max_rate: float) -> None:
         self.largest = space.largest()
-        self.smallest = space.smallest(max_rate=max_rate)
+        self.smallest = space.smallest()
         self._menus = []
         for site in range(len(space.sites)):
             choices = [choice for choice in space.choices(site) if choice.sparsity.rate <= max_rate]

@@ -210,12 +210,11 @@ class ModelSpace(ChoiceSpace):
         """The network as it is."""
         return Candidate((_KEEP,) * len(self.sites))
 
-    def smallest(self, *, max_rate: float = math.inf) -> Candidate:
-        """The choice that leaves the fewest weights at every site, of a rate of at most `max_rate`."""
+    def smallest(self) -> Candidate:
+        """The choice that leaves the fewest weights at every site."""
         picked = []
         for site, choices in zip(self.sites, self._choices, strict=True):
-            allowed = [choice for choice in choices if choice.sparsity.rate <= max_rate]
-            picked.append(min(allowed, key=lambda choice, site=site: _weights_left(site, choice)))  # type: ignore[misc]
+            picked.append(min(choices, key=lambda choice, site=site: _weights_left(site, choice)))  # type: ignore[misc]
         return Candidate(tuple(picked))
 
     # Descriptions -----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class SupernetRecipe(Recipe):
         ema: share of the training over which weights are averaged: what comes out is their exponential moving average,
             of decay 1 - 1 / (ema * steps). 0 gives the last weights.
         mask_period: steps after which masks are computed anew from the dense weights.
-        dense_share: share of the training, at its start, in which members differ by operators and depth only.
+        dense_share: share of the training, at its start, in which random members differ by operators and depth only.
         mild_share: share of the training that follows, in which rates go up to `mild_rate`; then all rates.
         mild_rate: see `mild_share`.
         recalibration_batches: for the validation of an epoch's largest and smallest member.

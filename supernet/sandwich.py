@@ -23,7 +23,7 @@ from supernet.evaluation import EvaluationRecipe, fast_evaluate
 from supernet.members import Members
 from supernet.operators import make_operator
 from supernet.recipe import SupernetRecipe
-from supernet.supernet import SuperNet
+from supernet.supernet import FORMAT, SuperNet
 from training import Dataset, batches, distillation_loss, load_checkpoint, save_checkpoint
 from training.batching import shuffled_batches
 from training.checkpoint import require_same
@@ -113,6 +113,7 @@ class _Training:
         self.trained = dict(supernet.named_parameters())
         self.optimizer = make_optimizer(list(self.trained.values()), recipe)
         self.identity = {
+            "format": FORMAT,
             "space": supernet.space.fingerprint(),
             "recipe": asdict(recipe),
             "precision": self.precision.value,
@@ -166,8 +167,9 @@ class _Training:
         loss = F.cross_entropy(teacher, labels, label_smoothing=self.recipe.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         teacher = teacher.detach()
+        students = (members.smallest, *random)
         losses, smallest = [], teacher
-        for member in (members.smallest, *random):
+        for member in students:
             student = self._logits(images, member)
             student_loss = distillation_loss(
                 student,
@@ -191,7 +193,7 @@ class _Training:
         )
         if signal is not None:
             raise self._collapsed(signal, step)
-        self._note_gradients((members.largest, members.smallest, *random), reached)
+        self._note_gradients((members.largest, *students), reached)
         self.optimizer.step()
         self.average.update_parameters(self.supernet)
         means = {"loss_largest": loss.item(), "loss_smallest": losses[0]}

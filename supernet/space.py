@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -91,20 +91,30 @@ class SearchSpace(ChoiceSpace):
         """The dense reference network: the reference operator at every site."""
         return Candidate((Choice(str(self.reference)),) * len(self.sites))
 
-    def smallest(self, *, max_rate: float = math.inf) -> Candidate:
-        """The cheapest choice at every site: fewest multiply-accumulates left while the others are as in `largest`.
-
-        Args:
-            max_rate: choices of a higher rate are left out.
-        """
+    def smallest(self) -> Candidate:
+        """The cheapest choice at every site: fewest multiply-accumulates left while the others are as in `largest`."""
         largest = self.largest().choices
         picked = []
         for site, choices in enumerate(self._choices):
-            allowed = [choice for choice in choices if choice.sparsity.rate <= max_rate]
-            around = (Candidate((*largest[:site], choice, *largest[site + 1 :])) for choice in allowed)
-            costs = [sum(layer.macs for layer in self.layers(candidate)) for candidate in around]
-            picked.append(allowed[int(np.argmin(costs))])
+            around = (Candidate((*largest[:site], choice, *largest[site + 1 :])) for choice in choices)
+            picked.append(choices[int(np.argmin([_macs(self.layers(candidate)) for candidate in around]))])
         return Candidate(tuple(picked))
+
+    def relative_size(self, candidate: Candidate) -> float:
+        """0 for `smallest` and what is no larger, 1 for `largest` and what is no smaller, between them log-linear.
+
+        Counted in multiply-accumulates.
+
+        Raises:
+            InvalidCandidate: the candidate is not of this space.
+        """
+        low, high = self._extent
+        return min(max((math.log(_macs(self.layers(candidate))) - low) / (high - low), 0.0), 1.0)
+
+    @cached_property
+    def _extent(self) -> tuple[float, float]:
+        low, high = (math.log(_macs(self.layers(end))) for end in (self.smallest(), self.largest()))
+        return low, max(high, math.nextafter(low, math.inf))
 
     def why_illegal(self, site: int, choice: Choice) -> str:
         operator = make_operator(choice.operator)
@@ -188,3 +198,7 @@ class SearchSpace(ChoiceSpace):
             raise InvalidSpace(f"the description of a search space lacks {error}") from error
         except (TypeError, PruningError) as error:
             raise InvalidSpace(f"the description of a search space is not understood: {error}") from error
+
+
+def _macs(layers: Iterable[Layer]) -> float:
+    return sum(layer.macs for layer in layers)

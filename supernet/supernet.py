@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,19 +18,20 @@ from supernet.initialisation import mixing_matrix, start_alike
 from supernet.network import Block, Network, masked_layers
 from supernet.operators import Conv, Operator
 from supernet.selection import Selector
+from supernet.shared_frame import SharedFrame
 from supernet.site import Site
 from supernet.space import SearchSpace
 from training import load_checkpoint, save_checkpoint
 
-FORMAT = "npas supernet 1"
+FORMAT = "npas supernet 2"
 
 
 class SuperNet(nn.Module):
     """One set of weights for each site and operator family; a candidate is a view of them, never a copy.
 
     Operators of one family use the first channels of the widest. Schemes and rates have no weights of their own: masks
-    follow from the shared dense weights. Removed channels are multiplied by zero behind the batch norm,
-    which is what their physical removal in `extract` gives.
+    follow from the shared dense weights. Stem, head and classifier depend on the candidate's size. Removed channels are
+    multiplied by zero behind the batch norm, which is what their physical removal in `extract` gives.
 
     Args:
         space: the candidates.
@@ -43,10 +44,8 @@ class SuperNet(nn.Module):
         frame = space.frame
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.stem = _single(frame.in_channels, frame.stem_channels, kernel=3)
+            self.frame = SharedFrame(frame, space.sites[-1].out_channels)
             self.sites = nn.ModuleList(_families(space.operators, site) for site in space.sites)
-            self.head = _single(space.sites[-1].out_channels, frame.head_channels, kernel=1)
-            self.classifier = nn.Linear(frame.head_channels, frame.classes)
 
     def forward(self, x: Tensor, candidate: Candidate, *, selector: Selector | None = None) -> Tensor:
         """Images [N, C, H, W] -> logits [N, classes] of one candidate.
@@ -59,17 +58,18 @@ class SuperNet(nn.Module):
         """
         chain = self.space.chain(candidate)
         selection = (selector or self.selector())(chain)
+        frame = self.frame.at(self.space.relative_size(candidate))
         entry = x
         for node, mask in zip(chain.convolutions, selection.masks, strict=True):
             if node.conv == 0:
                 entry = x
-            x = self._convolve(x, node, mask)
+            x = self._convolve(x, node, mask, frame)
             if (alive := selection.channels[node.target]) is not None:
                 x = x * alive.to(x.dtype).view(1, -1, 1, 1)
             if node.layer.residual:
                 x = x + entry
             x = ACTIVATIONS[node.layer.activation]()(x)
-        return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
+        return F.linear(x.mean((2, 3)), frame["classifier.weight"], frame["classifier.bias"])
 
     def extract(self, candidate: Candidate, *, masked: bool = True) -> Network:
         """See `supernet.extract`."""
@@ -77,9 +77,9 @@ class SuperNet(nn.Module):
         selection = self.selector()(chain)
         state: dict[str, Tensor] = {}
         with torch.no_grad():
+            frame = self.frame.at(self.space.relative_size(candidate))
             for node, mask in zip(chain.convolutions, selection.masks, strict=True):
-                _, bn = self.parts(node)
-                weight = self.weight(node)
+                weight, bn = self._tensors(node, frame)
                 rows = _survivors(selection.channels[node.target], node.layer.out_channels)
                 columns = _survivors(selection.channels[node.source], weight.shape[1])
                 if mask is not None and masked:
@@ -87,10 +87,10 @@ class SuperNet(nn.Module):
                 weight = weight[rows] if node.layer.kind == "depthwise" else weight[rows][:, columns]
                 state[f"{node.layer.name}.weight"] = weight.clone()
                 norm = f"{node.layer.block}.bn{node.conv + 1}"
-                for key, tensor in bn.state_dict().items():
+                for key, tensor in bn.items():
                     state[f"{norm}.{key}"] = (tensor[rows] if tensor.ndim else tensor).clone()
-            for key, tensor in self.classifier.state_dict().items():
-                state[f"classifier.{key}"] = tensor.clone()
+            for key in ("classifier.weight", "classifier.bias"):
+                state[key] = frame[key].clone()
         return Network.with_state(chain.layers, state).train(self.training)
 
     def places(self, site: int) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ class SuperNet(nn.Module):
                 node, mask = chain.convolutions[i], selection.masks[i]
                 weight, alive = self.weight(node), selection.channels[node.target]
                 state[f"conv{node.conv + 1}.weight"] = (weight if mask is None else weight * mask).clone()
-                for key, tensor in self.parts(node)[1].state_dict().items():
+                for key, tensor in self._of_site(node)[1].state_dict().items():
                     width = node.layer.out_channels
                     value = (tensor[:width] if tensor.ndim else tensor).clone()
                     if alive is not None and key in ("weight", "bias"):
@@ -128,10 +128,9 @@ class SuperNet(nn.Module):
         """The sparsity of each layer of the extracted network that is masked, by module name."""
         return masked_layers(self.space.layers(candidate))
 
-    def _convolve(self, x: Tensor, node: Node, mask: Tensor | None) -> Tensor:
+    def _convolve(self, x: Tensor, node: Node, mask: Tensor | None, frame: Mapping[str, Tensor]) -> Tensor:
         layer = node.layer
-        _, bn = self.parts(node)
-        weight = self.weight(node)
+        weight, bn = self._tensors(node, frame)
         x = F.conv2d(
             x,
             weight if mask is None else weight * mask,
@@ -139,19 +138,16 @@ class SuperNet(nn.Module):
             padding=layer.kernel // 2,
             groups=layer.in_channels if layer.kind == "depthwise" else 1,
         )
-        mean, variance = bn.running_mean, bn.running_var
-        assert mean is not None
-        assert variance is not None
         width = layer.out_channels
         return F.batch_norm(
             x,
-            mean[:width],
-            variance[:width],
-            bn.weight[:width],
-            bn.bias[:width],
+            bn["running_mean"][:width],
+            bn["running_var"][:width],
+            bn["weight"][:width],
+            bn["bias"][:width],
             training=self.training,
             momentum=0.1,
-            eps=bn.eps,
+            eps=1e-5,
         )
 
     def save(self, path: Path | str) -> None:
@@ -168,7 +164,10 @@ class SuperNet(nn.Module):
         """
         content = load_checkpoint(path)
         if content.get("format") != FORMAT:
-            raise InvalidSpace(f"{path} holds no supernet of format {FORMAT!r}")
+            raise InvalidSpace(
+                f"{path} holds no supernet of format {FORMAT!r} but {content.get('format', 'something else')!r}; "
+                "train the supernet anew, in another run directory"
+            )
         supernet = cls(SearchSpace.from_dict(content["space"]))
         supernet.load_state_dict(content["state"])
         return supernet
@@ -178,34 +177,33 @@ class SuperNet(nn.Module):
         return Selector(self.weight)
 
     def weight(self, node: Node) -> Tensor:
-        """The shared dense weight of a node, a view [out, in / groups, kernel, kernel] of the widest of its family."""
+        """A site's shared dense weight, a view [out, in / groups, kernel, kernel] of the widest of its family."""
         rows, columns = node.layer.weight_shape[:2]
-        return self.parts(node)[0].weight[:rows, :columns]
+        return self._of_site(node)[0].weight[:rows, :columns]
 
-    def parts(self, node: Node) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-        """The shared modules that a convolution node is a view of."""
-        site = node.layer.site
-        path = node.layer.block if site is None else f"sites.{site}.{_family(node)}"
-        conv = self.get_submodule(f"{path}.conv{node.conv + 1}")
-        bn = self.get_submodule(f"{path}.bn{node.conv + 1}")
+    def _of_site(self, node: Node) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+        """The shared modules that a site's node is a view of."""
+        assert node.operator is not None
+        family = self.get_submodule(f"sites.{node.layer.site}.{node.operator.family}")
+        conv, bn = family.get_submodule(f"conv{node.conv + 1}"), family.get_submodule(f"bn{node.conv + 1}")
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(bn, nn.BatchNorm2d)
         return conv, bn
 
+    def _tensors(self, node: Node, frame: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weight of any convolution, and parameters and buffers of the batch norm behind it, all its channels."""
+        if node.layer.site is not None:
+            bn = self._of_site(node)[1]
+            return self.weight(node), dict(bn.named_parameters()) | dict(bn.named_buffers())
+        block = node.layer.block
+        norm = f"{block}.bn1."
+        return frame[f"{block}.conv1.weight"], {
+            key.removeprefix(norm): tensor for key, tensor in frame.items() if key.startswith(norm)
+        }
+
 
 def _survivors(alive: Tensor | None, width: int) -> Tensor | slice:
     return slice(width) if alive is None else alive.nonzero().squeeze(1)
-
-
-def _family(node: Node) -> str:
-    assert node.operator is not None
-    return node.operator.family
-
-
-def _single(in_channels: int, out_channels: int, *, kernel: int) -> nn.ModuleDict:
-    conv = nn.Conv2d(in_channels, out_channels, kernel, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return nn.ModuleDict({"conv1": conv, "bn1": nn.BatchNorm2d(out_channels)})
 
 
 def _families(operators: Iterable[Operator], site: Site) -> nn.ModuleDict:

@@ -29,7 +29,7 @@ from scripts.run_directory import Record
 from scripts.stages import STAGES
 from scripts.trials import finished_trials
 from supernet import Network
-from training import evaluate, load_dataset
+from training import evaluate, load_checkpoint, load_dataset, save_checkpoint
 
 ROOT = Path(cli.__file__).parents[1]
 TRIALS = 10
@@ -315,6 +315,21 @@ def test_a_damaged_supernet_is_named(run_dir, tmp_path, capsys):
     shown = panel(capsys)
     assert "CheckpointCorrupt" in shown
     assert "supernet.safetensors" in shown
+
+
+def test_a_supernet_of_another_version_is_named(run_dir, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    state = load_checkpoint(copy / "supernet.safetensors")["supernet"]
+    state["stem.conv1.weight"] = state.pop("frame.largest.stem.conv1.weight")
+    save_checkpoint(copy / "supernet.safetensors", {"supernet": state})
+    shutil.rmtree(copy / "winners")
+    with pytest.raises(SystemExit, match="2"):
+        again(copy, capsys)
+    shown = panel(capsys)
+    assert "OtherSupernet" in shown
+    assert "frame.largest.stem.conv1.weight" in shown
+    assert "remove the file" in shown
 
 
 def test_a_damaged_study_is_named(run_dir, tmp_path, capsys):

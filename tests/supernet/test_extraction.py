@@ -26,12 +26,13 @@ def shaken(space: SearchSpace) -> SuperNet:
     generator = torch.Generator().manual_seed(0)
     for module in supernet.modules():
         if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
             nn.init.uniform_(module.weight, -1.5, 1.5, generator=generator)
             nn.init.normal_(module.bias, std=0.5, generator=generator)
-            nn.init.normal_(module.running_mean, std=0.5, generator=generator)
-            nn.init.uniform_(module.running_var, 0.5, 2, generator=generator)
+    for name, buffer in supernet.named_buffers():
+        if name.endswith("running_mean"):
+            nn.init.normal_(buffer, std=0.5, generator=generator)
+        elif name.endswith("running_var"):
+            nn.init.uniform_(buffer, 0.5, 2, generator=generator)
     return supernet
 
 

@@ -97,7 +97,20 @@ def test_largest_is_dense_and_smallest_is_cheapest(tiny: SearchSpace) -> None:
     smallest = tiny.smallest()
     tiny.validate(smallest)
     assert all(macs(smallest) <= macs(candidate) for candidate in drawn(tiny, 200))
-    assert all(choice.sparsity.dense for choice in tiny.smallest(max_rate=1).choices)
+
+
+def test_relative_size_is_log_linear_from_the_smallest_to_the_largest(tiny: SearchSpace) -> None:
+    def macs(candidate: Candidate) -> float:
+        return sum(layer.macs for layer in tiny.layers(candidate))
+
+    low, high = macs(tiny.smallest()), macs(tiny.largest())
+    assert (tiny.relative_size(tiny.smallest()), tiny.relative_size(tiny.largest())) == (0, 1)
+    sizes = [(macs(candidate), tiny.relative_size(candidate)) for candidate in drawn(tiny, 50)]
+    between = [(counted, size) for counted, size in sizes if low < counted < high]
+    assert len(between) > 40
+    for counted, size in between:
+        assert size == pytest.approx(math.log(counted / low) / math.log(high / low))
+    assert all(size == 1 for counted, size in sizes if counted >= high)
 
 
 def test_removal_is_legal_exactly_where_no_shortcut_needs_the_channels(tiny: SearchSpace) -> None:
