@@ -50,7 +50,7 @@ def load(config: DictConfig, run_dir: Path) -> SuperNet | OwnModel:
     try:
         supernet.load_state_dict(load_checkpoint(path)["supernet"])
     except RuntimeError as error:
-        raise OtherSupernet(path, " ".join(str(error).split())[:200]) from error
+        raise OtherSupernet(path, " ".join(str(error).split())[:200].rstrip(".")) from error
     return supernet.eval()
 
 
