@@ -114,7 +114,16 @@ def make_algorithm(name: str, model: nn.Module, plan: Plan, example_inputs: Inpu
     allowed = list(inspect.signature(kind).parameters)[1:]
     if unknown := sorted(options.keys() - set(allowed)):
         raise InvalidOption(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(allowed) or 'none'}")
-    return kind(Assignment(model, example_inputs, plan), **options)
+    assignment = Assignment(model, example_inputs, plan)
+    try:
+        return kind(assignment, **options)
+    except TypeError as error:
+        raise InvalidOption(f"{name} cannot work with {options}: {error}") from error
+
+
+def check_algorithm(name: str, **options: Any) -> None:
+    """Raises UnknownAlgorithm or InvalidOption as `make_algorithm` would, without a network."""
+    make_algorithm(name, nn.Linear(1, 1), {}, torch.zeros(1, 1), **options)
 
 
 def algorithm_names() -> tuple[str, ...]:

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
-from compiler import find_compiler
-from compiler.runtime import require_here
 from latency_model import Device, LatencyPredictor
-from latency_model.runners.local import LocalRunner
-from scripts.comparison import compared
 from scripts.errors import InvalidSetting
 from scripts.user_model import load_model, load_weights
 from search import Bracket, Budget, Budgets, Entrant
 from search.cluster import Cluster, make_cluster
-from search.cluster.runner import ClusterRunner, device_on
+from search.cluster.runner import device_on
 from supernet import ModelSpace, OwnModel, OwnRecipe, SearchSpace, SuperNet, SupernetRecipe, make_space
 from training import Dataset, Recipe, load_dataset
+from training.errors import InvalidRecipe
 
-ELSEWHERE = ("profile", "predictor")
-"""Commands for which the device may be another machine."""
-
-
-def check(config: DictConfig, command: str) -> None:
-    """Raise the named error of the first thing that cannot work for `command`, before anything is written."""
-    budgets(config)
-    finetune_recipe(config)
-    supernet_recipe(config)
-    for key, least in (("threads", 1), ("search.trials", 1), ("winners.at_least", 1), ("winners.pareto", 1)):
-        found = OmegaConf.select(config, key)
-        if not isinstance(found, int) or found < least:
-            raise InvalidSetting(key, found, f"whole numbers from {least}")
-    cluster(config).check(config.search.trials)
-    epochs = {"pruning.epochs": config.pruning.epochs}
-    if (found := bracket(config)) is not None:
-        names = [entrant.algorithm for entrant in found.entrants]
-        if missing := [name for name in names if name not in config.tournament.long]:
-            raise InvalidSetting("tournament.long", sorted(config.tournament.long), f"also with {', '.join(missing)}")
-        epochs = {f"tournament.long.{name}.epochs": config.tournament.long[name].epochs for name in names}
-    for key, pruning_epochs in epochs.items():
-        if pruning_epochs >= config.training.finetune.epochs:
-            below = f"below training.finetune.epochs = {config.training.finetune.epochs}"
-            raise InvalidSetting(key, pruning_epochs, below)
-    minutes = config.profile.minutes
-    if minutes is not None and not (isinstance(minutes, int | float) and minutes > 0):
-        raise InvalidSetting("profile.minutes", minutes, "null, or a number above 0")
-    where = device(config)
-    if isinstance(where.runner, LocalRunner) or (isinstance(where.runner, ClusterRunner) and where.runner.in_process):
-        require_here(where.target)
-    elif command not in ELSEWHERE:
-        raise InvalidSetting("device", where.name, f"devices in this process, for all but {' and '.join(ELSEWHERE)}")
-    find_compiler(where.target)
-    sources(config)
-    compared(config)
-    own_recipe(config)
-    space(config, dataset(config))
-    torch.set_num_threads(config.threads)
+R = TypeVar("R", Recipe, SupernetRecipe, OwnRecipe)
 
 
 def dataset(config: DictConfig) -> Dataset:
@@ -124,7 +84,7 @@ def budgets(config: DictConfig) -> Budgets:
 
 def finetune_recipe(config: DictConfig) -> Recipe:
     """How dense network and winners are trained after the search."""
-    return Recipe(**mapping(config.training.finetune))
+    return _recipe(Recipe, config, "finetune")
 
 
 def bracket(config: DictConfig) -> Bracket | None:
@@ -139,12 +99,24 @@ def bracket(config: DictConfig) -> Bracket | None:
 
 def supernet_recipe(config: DictConfig) -> SupernetRecipe:
     """How the supernet is trained."""
-    return SupernetRecipe(**mapping(config.training.supernet))
+    return _recipe(SupernetRecipe, config, "supernet")
 
 
 def own_recipe(config: DictConfig) -> OwnRecipe:
     """How a network of the user's own is prepared for the search."""
-    return OwnRecipe(**mapping(config.training.own_model))
+    return _recipe(OwnRecipe, config, "own_model")
+
+
+def _recipe(kind: type[R], config: DictConfig, group: str) -> R:
+    """Raises InvalidRecipe, which says of what group it is."""
+    settings = mapping(config.training[group])
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(settings.keys() - set(known)):
+        raise InvalidRecipe(f"training.{group} has no setting {', '.join(unknown)}. Allowed: {', '.join(known)}")
+    try:
+        return kind(**settings)
+    except InvalidRecipe as error:
+        raise InvalidRecipe(f"training.{group}.{error}") from None
 
 
 def mapping(config: DictConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from scripts import inputs
+from scripts.check import check
 from scripts.console import say, warnings_shown
 from scripts.files import write_text
 from scripts.lock import held
@@ -32,7 +32,7 @@ def run_command(
     Args:
         overrides: what was typed to get `config`, for the commands that a report proposes.
     """
-    inputs.check(config, command)
+    check(config, command)
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with held(run_dir), warnings_shown("search"):

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
-from scripts import inputs
+from scripts.check import check
 from scripts.console import console, show_error
 from scripts.errors import InvalidSweep, SweepUnfinished, is_named
 from scripts.job import run_command, without_passwords
@@ -81,7 +81,7 @@ def sweep(runs: Sequence[Run]) -> None:
         SweepUnfinished: at least one run failed.
     """
     for run in runs:
-        inputs.check(run.config, COMMAND)
+        check(run.config, COMMAND)
     failed: dict[str, str] = {}
     for number, run in enumerate(runs, 1):
         console.print(f"\n[bold]run {number} of {len(runs)}: {escape(run.name)}[/bold]", soft_wrap=True)

@@ -27,6 +27,10 @@ class UnknownSampler(SearchError, ValueError):
     """No sampler of that name exists."""
 
 
+class UnknownSamplerOption(SearchError, ValueError):
+    """A sampler has no option of that name."""
+
+
 class UnsupportedStudy(SearchError):
     """A sampler was given a study with several objectives."""
 

@@ -25,6 +25,7 @@ from search.encoding import Encoding
 from search.evaluator import SupernetEvaluator
 from search.feasible import FeasibleSet
 from search.result import Evaluation, SearchResult
+from search.samplers import check_sampler
 from search.study import STUDY_NAME, copy_to_file
 from supernet import (
     Candidate,
@@ -94,6 +95,7 @@ def prepare_search(
         supernet: what candidates are cut from; by default the supernet of the run directory.
 
     Raises:
+        UnknownSampler, UnknownSamplerOption, InvalidRecipe: see `check_sampler` and `EvaluationRecipe`.
         BudgetError, InfeasibleBudget: a budget is not understood, or no candidate meets it.
         CheckpointNotFound, CheckpointCorrupt, ArtifactCorrupt: an earlier stage is missing or damaged.
         ClusterError: the cluster cannot be used.
@@ -102,6 +104,9 @@ def prepare_search(
     """
     run_dir, settings = Path(config["run_dir"]), config["search"]
     budgets = Budgets.parse(config["budget"])
+    options = settings.get("options") or {}
+    check_sampler(settings["sampler"], options)
+    recipe = evaluation_recipe(config)
     cluster = make_cluster(config.get("cluster", {"driver": "local"}), config["device"]["name"])
     cluster.check(settings["trials"])
     data = config["data"]
@@ -127,14 +132,14 @@ def prepare_search(
     factor = calibration_factor(predicted, budgets_ms, distortions, measure, run_dir / CALIBRATION)
     return Search(
         space,
-        SupernetEvaluator(supernet, dataset, _recipe(config), seed=config["seed"]),
+        SupernetEvaluator(supernet, dataset, recipe, seed=config["seed"]),
         predicted.corrected(factor),
         budgets_ms,
         config.get("storage") or run_dir / STUDY,
         sampler=settings["sampler"],
         trials=settings["trials"],
         seed=config["seed"],
-        options=settings.get("options"),
+        options=options,
         cluster=cluster,
         study=config.get("study", STUDY_NAME),
         distortions=distortions,
@@ -170,7 +175,8 @@ def _trained(config: Mapping[str, Any], dataset: Dataset) -> SuperNet:
     return supernet.eval()
 
 
-def _recipe(config: Mapping[str, Any]) -> EvaluationRecipe:
+def evaluation_recipe(config: Mapping[str, Any]) -> EvaluationRecipe:
+    """How candidates are judged; raises InvalidRecipe."""
     settings = config["search"]
     return EvaluationRecipe(
         recalibration_batches=settings["recalibration_batches"],

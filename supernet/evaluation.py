@@ -16,8 +16,10 @@ from supernet.candidate import Candidate
 from supernet.extraction import Shared, extract
 from supernet.network import Network
 from training import Dataset, Metrics, Split, batches, evaluate, recalibrate_batch_norm
+from training.augmentation import make_augmentation
 from training.memory import give_back_memory
 from training.modules import channels_last, preserved_modes
+from training.settings import Settings
 
 MOMENTUM = 0.9
 EVALUATED = 32
@@ -25,7 +27,7 @@ EVALUATED = 32
 
 
 @dataclass(frozen=True)
-class EvaluationRecipe:
+class EvaluationRecipe(Settings):
     """How a candidate is judged with the shared weights.
 
     Args:
@@ -35,6 +37,10 @@ class EvaluationRecipe:
         pictures: of the validation split that are looked at, always the same ones; by default all.
         steps: of SGD on the labels, from the shared weights, under the candidate's masks.
         lr: of the first step; the rate goes down to 0 along a cosine.
+
+    Raises:
+        InvalidRecipe: a value is of another type, or outside its range.
+        UnknownAugmentation: no augmentation is called that.
     """
 
     recalibration_batches: int = 16
@@ -43,6 +49,15 @@ class EvaluationRecipe:
     pictures: int | None = None
     steps: int = 0
     lr: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        make_augmentation(self.augment)
+        self._require("recalibration_batches", self.recalibration_batches >= 1, "at least 1")
+        self._require("batch_size", self.batch_size >= 1, "at least 1")
+        self._require("pictures", self.pictures is None or self.pictures >= 1, "at least 1, or null for all")
+        self._require("steps", self.steps >= 0, "0 or above")
+        self._require("lr", 0 < self.lr < math.inf, "above 0")
 
 
 def fast_evaluate(

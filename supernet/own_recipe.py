@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from supernet.errors import InvalidSpace
+from training.settings import Settings
 
 
 @dataclass(frozen=True)
-class OwnRecipe:
+class OwnRecipe(Settings):
     """Settings of the stage that stands in the place of a supernet's training.
 
     Args:
@@ -20,7 +20,7 @@ class OwnRecipe:
         hardening_lr: its highest learning rate.
 
     Raises:
-        InvalidSpace: a value is outside its range.
+        InvalidRecipe: a value is of another type, or outside its range.
     """
 
     reconstruction_steps: int = 200
@@ -30,12 +30,9 @@ class OwnRecipe:
     hardening_lr: float = 0.005
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for field in ("reconstruction_steps", "hardening_epochs"):
             self._require(field, getattr(self, field) >= 0, "0 or above")
         self._require("batch_size", self.batch_size >= 1, "at least 1")
         for field in ("reconstruction_lr", "hardening_lr"):
             self._require(field, 0 < getattr(self, field) < math.inf, "above 0")
-
-    def _require(self, field: str, fulfilled: bool, allowed: str) -> None:
-        if not fulfilled:
-            raise InvalidSpace(f"training.own_model: {field} must be {allowed}, not {getattr(self, field)}")

@@ -25,10 +25,13 @@ class SupernetRecipe(Recipe):
         dense_share: share of the training, at its start, in which random members differ by operators and depth only.
         mild_share: share of the training that follows, in which rates go up to `mild_rate`; then all rates.
         mild_rate: see `mild_share`.
+        settle_share: share of the training, at its end, in which the weights of the largest member are moved by its
+            gradient and the mean of the students', no longer by the sum of all: the students, of which there are more,
+            would keep it from the end of a training of its own.
         recalibration_batches: for the validation of an epoch's largest and smallest member.
 
     Raises:
-        InvalidRecipe: a value is outside its range.
+        InvalidRecipe: a value is of another type, or outside its range.
     """
 
     epochs: int = 20
@@ -45,6 +48,7 @@ class SupernetRecipe(Recipe):
     dense_share: float = 0.25
     mild_share: float = 0.25
     mild_rate: float = 3.0
+    settle_share: float = 0.5
     recalibration_batches: int = 8
 
     def __post_init__(self) -> None:
@@ -56,6 +60,7 @@ class SupernetRecipe(Recipe):
         self._require("dense_share", 0 <= self.dense_share <= 1, "in [0, 1]")
         self._require("mild_share", 0 <= self.mild_share <= 1 - self.dense_share, "in [0, 1 - dense_share]")
         self._require("mild_rate", self.mild_rate >= 1, "at least 1")
+        self._require("settle_share", 0 <= self.settle_share <= 1, "in [0, 1]")
         self._require("recalibration_batches", self.recalibration_batches >= 1, "at least 1")
 
     def ema_decay(self, steps: int) -> float:
@@ -67,3 +72,7 @@ class SupernetRecipe(Recipe):
         if progress < self.dense_share:
             return 1.0
         return self.mild_rate if progress < self.dense_share + self.mild_share else math.inf
+
+    def settles(self, progress: float) -> bool:
+        """Whether students count by their mean when `progress`, in [0, 1), of the training is done."""
+        return progress >= 1 - self.settle_share

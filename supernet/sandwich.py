@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -46,9 +47,10 @@ def train_supernet(
     """Trains a supernet in place, on the device where it is (2011.09118, 2102.07954).
 
     A step: the largest member on the labels, the smallest and random ones on the largest one's soft output; their
-    gradients add up, are clipped by norm, and move the shared weights once. Judged and left behind is the exponential
-    moving average of these weights. The seed alone decides the order of the pictures, the augmentation and the members;
-    torch's global random state is left alone.
+    gradients add up, are clipped by norm, and move the shared weights once. Towards the end of the training the
+    students' count by their mean where the largest has the weight too (see `SupernetRecipe.settle_share`). Judged and
+    left behind is the exponential moving average of the weights. The seed alone decides the order of the pictures, the
+    augmentation and the members; torch's global random state is left alone.
 
     Args:
         on_epoch: is given each new row of the history, after the checkpoint was written.
@@ -158,7 +160,8 @@ class _Training:
         reached: dict[str, bool],
     ) -> dict[str, float]:
         """One update; returns the mean loss of each kind of member."""
-        members = self.members(self.recipe.max_rate(step / self.steps))
+        progress = step / self.steps
+        members = self.members(self.recipe.max_rate(progress))
         random = [members.sample(rng) for _ in range(self.recipe.random_members)]
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -168,6 +171,9 @@ class _Training:
         loss.backward()  # type: ignore[no-untyped-call]
         teacher = teacher.detach()
         students = (members.smallest, *random)
+        largest_counts = float(len(students)) if self.recipe.settles(progress) else 1.0
+        of_largest = [weight.grad for weight in self.trained.values() if weight.grad is not None]
+        torch._foreach_mul_(of_largest, largest_counts)
         losses, smallest = [], teacher
         for member in students:
             student = self._logits(images, member)
@@ -183,6 +189,7 @@ class _Training:
             losses.append(student_loss.item())
             if member is members.smallest:
                 smallest = student.detach()
+        torch._foreach_div_(of_largest, largest_counts)
         gradient = nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.clip)
         signal = self.detector.step(
             step,

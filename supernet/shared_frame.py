@@ -44,12 +44,11 @@ class SharedFrame(nn.Module):
         Args:
             size: 0 gives the set of the smallest candidate, 1 that of the largest.
         """
-        tensors = dict(self.largest.named_buffers())
-        smallest = dict(self.smallest.named_parameters())
-        for name, large in self.largest.named_parameters():
-            small = smallest[name]
-            tensors[name] = {0.0: small, 1.0: large}[size] if size in (0, 1) else torch.lerp(small, large, size)
-        return tensors
+        buffers = dict(self.largest.named_buffers())
+        small, large = dict(self.smallest.named_parameters()), dict(self.largest.named_parameters())
+        if size in (0, 1):
+            return buffers | (large if size else small)
+        return buffers | {name: torch.lerp(small[name], weight, size) for name, weight in large.items()}
 
 
 def _convolution(in_channels: int, out_channels: int, *, kernel: int) -> nn.ModuleDict:

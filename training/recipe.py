@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 
 from training.augmentation import make_augmentation
-from training.errors import InvalidRecipe
 from training.precision import Precision
+from training.settings import Settings
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of `fit`: SGD with Nesterov momentum, linear warm-up, cosine decay to zero.
 
     Args:
@@ -26,7 +26,7 @@ class Recipe:
         precision: fp32, bf16, or auto: bf16 where the device has instructions for it. bf16 takes about half the time.
 
     Raises:
-        InvalidRecipe: a value is outside its range.
+        InvalidRecipe: a value is of another type, or outside its range.
         UnknownAugmentation: no augmentation is called that.
     """
 
@@ -43,6 +43,7 @@ class Recipe:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         make_augmentation(self.augment)
         self._require("epochs", self.epochs >= 1, "at least 1")
         self._require("batch_size", self.batch_size >= 1, "at least 1")
@@ -54,10 +55,6 @@ class Recipe:
         self._require("distill_weight", 0 <= self.distill_weight <= 1, "in [0, 1]")
         self._require("temperature", 0 < self.temperature < math.inf, "above 0")
         self._require("precision", self.precision in set(Precision), f"one of {', '.join(Precision)}")
-
-    def _require(self, field: str, fulfilled: bool, allowed: str) -> None:
-        if not fulfilled:
-            raise InvalidRecipe(f"{field} must be {allowed}, not {getattr(self, field)}")
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """The rate of a step, counted from 0: linear up to `lr`, then `lr` / 2 * (1 + cos) down to 0.

@@ -14,12 +14,13 @@ from compiler.capture import capture
 from compiler.runtime import require_here
 from latency_model import LatencyPredictor
 from pruning import algorithm_names, make_algorithm
-from pruning.algorithm import ALGORITHMS
+from pruning.algorithm import ALGORITHMS, check_algorithm
 from scripts import inputs
 from scripts.errors import InvalidSetting
 from scripts.prune import subject as subjects
 from scripts.prune.plan_text import file_of, parse_plan
 from scripts.prune.subject import COMMAND, Subject
+from scripts.ranges import ABOVE_ZERO, SHARE, require, whole_from
 from scripts.verification import outputs_of
 from search import Budget
 from training import require_classifier
@@ -27,6 +28,18 @@ from training import require_classifier
 IMPORTANCES = ("measured", "taylor", "energy")
 
 NEED_DATA = ("measured", "taylor")
+
+RANGES = {
+    "seed": whole_from(0),
+    "threads": whole_from(1),
+    "margin": SHARE,
+    "seconds": ABOVE_ZERO,
+    "profile.kernels": whole_from(20),
+    "profile.held_out": whole_from(1),
+    "profile.networks": whole_from(1),
+    "profile.seconds": ABOVE_ZERO,
+    "pruning.epochs": whole_from(0),
+}
 
 
 def check(config: DictConfig) -> None:
@@ -39,10 +52,7 @@ def check(config: DictConfig) -> None:
         subjects.menu(config)
         if config.predictor is not None:
             LatencyPredictor.load(config.predictor)
-    for key, least in (("threads", 1), ("profile.kernels", 20), ("profile.networks", 1)):
-        found = OmegaConf.select(config, key)
-        if not isinstance(found, int) or found < least:
-            raise InvalidSetting(key, found, f"whole numbers from {least}", COMMAND)
+    require(config, RANGES, COMMAND)
     target = inputs.device(config).target
     require_here(target)
     find_compiler(target)
@@ -77,6 +87,7 @@ def _check_training(config: DictConfig) -> None:
     data = OmegaConf.select(config, "data") is not None or config.dataset is not None
     recipe = subjects.recipe(config) if data else None
     algorithm = config.pruning.algorithm
+    check_algorithm(algorithm, **inputs.mapping(config.pruning.options))
     if ALGORITHMS[algorithm].needs_training and recipe is None:
         untrained = ", ".join(name for name in algorithm_names() if not ALGORITHMS[name].needs_training)
         why = "training is null" if data else "there are no data (data=..., dataset=...)"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.errors import UnknownSampler
+from search.errors import UnknownSampler, UnknownSamplerOption
 from search.feasible import LatencyFunction
 from search.samplers.base import CandidateSampler
 from search.samplers.bo_only import BOOnlySampler
@@ -32,6 +33,7 @@ __all__ = [
     "RulesSampler",
     "SeveralBudgets",
     "TPESampler",
+    "check_sampler",
     "make_sampler",
     "sampler_for",
     "sampler_names",
@@ -55,6 +57,31 @@ def sampler_names() -> tuple[str, ...]:
     return tuple(_SAMPLERS)
 
 
+def check_sampler(name: str, options: Mapping[str, Any]) -> None:
+    """Whether there is such a sampler with such options, found out before there is a space.
+
+    Raises:
+        UnknownSampler: there is no sampler of that name.
+        UnknownSamplerOption: it has no option of one of these names, or that of a setting that has a name of its own.
+    """
+    known = _keywords(_kind(name)) - {"seed", "trials"}
+    if unknown := sorted(options.keys() - known):
+        allowed = ", ".join(sorted(known)) or "none"
+        raise UnknownSamplerOption(f"the sampler {name} has no option {', '.join(unknown)}. Allowed: {allowed}")
+
+
+def _kind(name: str) -> type[CandidateSampler]:
+    if name not in _SAMPLERS:
+        raise UnknownSampler(f"there is no sampler {name!r}; choose one of {', '.join(sampler_names())}")
+    return _SAMPLERS[name]
+
+
+def _keywords(kind: type) -> set[str]:
+    """Keyword arguments of a sampler, those of its base classes too."""
+    parameters = (inspect.signature(base).parameters.values() for base in kind.__mro__ if base is not object)
+    return {one.name for of_base in parameters for one in of_base if one.kind is one.KEYWORD_ONLY}
+
+
 def make_sampler(
     name: str, space: ChoiceSpace, latency: LatencyFunction, budget_ms: float, **options: Any
 ) -> CandidateSampler:
@@ -64,9 +91,7 @@ def make_sampler(
         UnknownSampler: there is no sampler of that name.
         InfeasibleBudget: no candidate meets the budget.
     """
-    if name not in _SAMPLERS:
-        raise UnknownSampler(f"there is no sampler {name!r}; choose one of {', '.join(sampler_names())}")
-    return _SAMPLERS[name](space, latency, budget_ms, **options)
+    return _kind(name)(space, latency, budget_ms, **options)
 
 
 def sampler_for(

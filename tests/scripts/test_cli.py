@@ -12,12 +12,15 @@ from omegaconf import OmegaConf
 from compiler.errors import CannotRunHere
 from compiler.target import local_architecture
 from latency_model.errors import PredictorNotFound
-from scripts import cli, inputs, job
+from pruning.errors import InvalidOption, UnknownAlgorithm
+from scripts import cli, job
+from scripts.check import check
 from scripts.errors import InvalidSetting, NoWinner, RunDirectoryBusy
 from scripts.lock import held
 from scripts.log import log_to
 from scripts.stages import COMMANDS, STAGES
-from search.errors import ClusterNotFound, InvalidCluster, TooManyWorkers
+from search.errors import ClusterNotFound, InvalidCluster, TooManyWorkers, UnknownSampler, UnknownSamplerOption
+from training.errors import InvalidRecipe
 
 
 def configuration(*overrides):
@@ -227,7 +230,7 @@ def test_the_log_has_a_json_object_a_line(tmp_path):
 def test_a_command_runs_what_it_needs_in_its_run_directory(tmp_path, monkeypatch):
     ran = []
     config = configuration(f"run_dir={tmp_path / 'run'}")
-    monkeypatch.setattr(inputs, "check", lambda config, command: ran.append("check"))
+    monkeypatch.setattr(job, "check", lambda config, command: ran.append("check"))
     for stage in STAGES:
         monkeypatch.setitem(sys.modules, f"scripts.{stage.name}", _Fake(stage.name, ran))
     job.run_command("supernet", config)
@@ -237,7 +240,7 @@ def test_a_command_runs_what_it_needs_in_its_run_directory(tmp_path, monkeypatch
 
 def test_a_password_stays_out_of_the_run_directory(tmp_path, monkeypatch):
     config = configuration(f"run_dir={tmp_path / 'run'}", "storage=postgresql+psycopg://me:very-secret@host/db")
-    monkeypatch.setattr(inputs, "check", lambda config, command: None)
+    monkeypatch.setattr(job, "check", lambda config, command: None)
     for stage in STAGES:
         monkeypatch.setitem(sys.modules, f"scripts.{stage.name}", _Fake(stage.name, []))
     job.run_command("supernet", config)
@@ -288,20 +291,62 @@ def test_the_main_job_needs_a_device_in_this_process_and_a_profile_does_not(tmp_
     with pytest.raises(InvalidSetting, match=r"device='board'.*profile and predictor"):
         job.run_command("search", config)
     assert not (tmp_path / "run").exists()
-    inputs.check(config, "profile")
-    inputs.check(config, "predictor")
+    check(config, "profile")
+    check(config, "predictor")
 
 
-@pytest.mark.parametrize("minutes", [0, -1, "long"])
-def test_minutes_that_are_none_are_refused(minutes):
-    config = configuration()
-    config.profile.minutes = minutes
-    with pytest.raises(InvalidSetting, match=r"profile\.minutes"):
-        inputs.check(config, "profile")
+@pytest.mark.parametrize(
+    ("override", "error", "said"),
+    [
+        ("seed=-1", InvalidSetting, "seed=-1 .*whole numbers from 0"),
+        ("threads=true", InvalidSetting, "threads=True .*whole numbers from 1"),
+        ("search.trials=many", InvalidSetting, r"search\.trials='many' "),
+        ("search.pictures=0", InvalidRecipe, "pictures must be at least 1, or null for all, not 0"),
+        ("search.pictures=-3", InvalidRecipe, "pictures must be at least 1"),
+        ("search.steps=none", InvalidRecipe, "steps must be a whole number, not none"),
+        ("search.recalibration_batches=0", InvalidRecipe, "recalibration_batches must be at least 1"),
+        ("search.sampler=best", UnknownSampler, "no sampler 'best'"),
+        ("+search.options.startups=3", UnknownSamplerOption, "npas has no option startups. Allowed: distortions, "),
+        ("+search.options.seed=3", UnknownSamplerOption, "npas has no option seed"),
+        ("profile.kernels=19", InvalidSetting, r"profile\.kernels=19 .*from 20"),
+        ("profile.minutes=0", InvalidSetting, r"profile\.minutes=0 .*null, or numbers above 0"),
+        ("profile.minutes=long", InvalidSetting, r"profile\.minutes"),
+        ("profile.networks=2", InvalidSetting, r"profile\.networks"),
+        ("winners.at_most=4", InvalidSetting, r"winners\.at_most=4 .*from 5"),
+        ("winners.margin=1", InvalidSetting, r"winners\.margin=1 .*from 0 to below 1"),
+        ("winners.seconds=.inf", InvalidSetting, r"winners\.seconds"),
+        ("pruning.algorithm=best", UnknownAlgorithm, "pruning algorithm 'best'"),
+        ("+pruning.options.rounds=3", InvalidOption, "admm has no option rounds"),
+        ("pruning.options.rho=[-1]", InvalidOption, "rho"),
+        ("pruning.options.rho=much", InvalidOption, "admm cannot work with .*much"),
+        ("pruning.epochs=12", InvalidSetting, r"pruning\.epochs=12 .*below training\.finetune\.epochs = 12"),
+        ("training.supernet.epochs=1.5", InvalidRecipe, r"training\.supernet\.epochs must be a whole number, not 1\.5"),
+        ("+training.finetune.speed=3", InvalidRecipe, r"training\.finetune has no setting speed. Allowed: epochs, "),
+        ("training.own_model.batch_size=null", InvalidRecipe, r"training\.own_model\.batch_size"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_before_anything_is_written(tmp_path, override, error, said):
+    with pytest.raises(error, match=said):
+        job.run_command("search", configuration(override, f"run_dir={tmp_path / 'run'}"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("tournament.first_rung=0", r"tournament\.first_rung=0 .*from 1"),
+        ("tournament.entrants.admm.options.rho=[]", "rho"),
+        ("tournament.long.gradual.epochs=12", r"tournament\.long\.gradual\.epochs=12 .*below"),
+        ("tournament.long.smart.options.lr=fast", "smart cannot work with .*fast"),
+    ],
+)
+def test_a_tournament_with_something_that_cannot_be_is_refused_too(override, said):
+    with pytest.raises((InvalidSetting, InvalidOption), match=said):
+        check(configuration("tournament=halving", override), "search")
 
 
 def test_sources_that_are_none_are_named_before_anything_is_measured(tmp_path):
     with pytest.raises(InvalidSetting, match=r"source='runs/other' is not allowed.*list of folders"):
-        inputs.check(configuration("source=runs/other"), "profile")
+        check(configuration("source=runs/other"), "profile")
     with pytest.raises(PredictorNotFound, match=str(tmp_path)):
-        inputs.check(configuration(f"source=[{tmp_path}]"), "profile")
+        check(configuration(f"source=[{tmp_path}]"), "profile")

@@ -24,6 +24,17 @@ def test_the_average_reaches_back_a_share_of_the_steps() -> None:
     assert SupernetRecipe(ema=0.02).ema_decay(10) == SupernetRecipe(ema=0).ema_decay(5000) == 0
 
 
+def test_students_count_by_their_mean_at_the_end_of_the_training() -> None:
+    assert [SupernetRecipe(settle_share=0.25).settles(progress) for progress in (0, 0.74, 0.75, 0.99)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert not SupernetRecipe(settle_share=0).settles(0.999)
+    assert SupernetRecipe(settle_share=1).settles(0)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -34,6 +45,8 @@ def test_the_average_reaches_back_a_share_of_the_steps() -> None:
         {"mask_period": 0},
         {"dense_share": 1.1},
         {"mild_share": 0.9},
+        {"settle_share": -0.1},
+        {"settle_share": 1.1},
         {"epochs": 0},
     ],
 )

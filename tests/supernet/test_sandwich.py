@@ -175,9 +175,20 @@ def test_the_summed_gradient_is_clipped(small: SearchSpace, few: Dataset) -> Non
     assert max(moved) <= 5 * recipe.lr * recipe.clip / (1 - recipe.momentum)
 
 
-def test_gradients_of_the_members_add_up(small: SearchSpace, few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settle_share", [0.0, 1.0])
+def test_gradients_of_the_members_add_up(
+    small: SearchSpace, few: Dataset, monkeypatch: pytest.MonkeyPatch, settle_share: float
+) -> None:
     """By the formula: gradients of each member alone, in one step on all pictures."""
-    recipe = replace(RECIPE, epochs=1, batch_size=len(few.train), warmup_epochs=0, clip=1e6, label_smoothing=0.0)
+    recipe = replace(
+        RECIPE,
+        epochs=1,
+        batch_size=len(few.train),
+        warmup_epochs=0,
+        clip=1e6,
+        label_smoothing=0.0,
+        settle_share=settle_share,
+    )
     rng = np.random.default_rng(0)
     students = [small.smallest(), small.sample(rng), small.sample(rng)]
     drawn = iter(students[1:])
@@ -198,22 +209,27 @@ def test_gradients_of_the_members_add_up(small: SearchSpace, few: Dataset, monke
 
     images, labels = few.train.images, few.train.labels
     logits = alone.train()(images, small.largest())
-    losses = [F.cross_entropy(logits, labels)]
+    weights = dict(alone.named_parameters())
+
+    def gradients(loss: Tensor) -> dict[str, Tensor]:
+        of_weights = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        return {name: grad for name, grad in zip(weights, of_weights, strict=True) if grad is not None}
+
+    largest = gradients(F.cross_entropy(logits, labels))
+    expected = dict(largest)
     for student in students:
-        weight, teacher = recipe.distill_weight, logits.detach()
-        losses.append(
-            distillation_loss(
-                alone(images, student), teacher, labels, weight=weight, temperature=1.0, label_smoothing=0.0
-            )
+        loss = distillation_loss(
+            alone(images, student),
+            logits.detach(),
+            labels,
+            weight=recipe.distill_weight,
+            temperature=recipe.temperature,
+            label_smoothing=recipe.label_smoothing,
         )
-    names = list(dict(alone.named_parameters()))
-    parts = [torch.autograd.grad(loss, list(alone.parameters()), allow_unused=True) for loss in losses]
-    expected = {
-        name: sum(gradient for gradient in gradients if gradient is not None)
-        for name, *gradients in zip(names, *parts, strict=True)
-        if any(gradient is not None for gradient in gradients)
-    }
-    assert found.keys() == expected.keys()
+        for name, gradient in gradients(loss).items():
+            share = 1 / len(students) if settle_share and name in largest else 1.0
+            expected[name] = expected.get(name, 0.0) + share * gradient
+    assert largest.keys() < expected.keys() == found.keys()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5)
 
