@@ -14,7 +14,7 @@ help: ## list the targets
 
 install: $(STAMP) ## create .venv and install npas into it
 
-search: $(STAMP) ## run the main job, e.g. make search ARGS="data=cifar10 budget=2ms"
+search: $(STAMP) ## run the main job, e.g. make search ARGS="data=cifar10 budget=40%"
 	$(BIN)/npas search $(ARGS)
 
 test: $(STAMP) ## run the tests, e.g. make test ARGS="tests/pruning -k admm"

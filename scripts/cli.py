@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.markup import escape
 
+from scripts import groups
 from scripts.console import errors, show_error
 from scripts.errors import UnknownOption, UnknownStage, is_named
 from scripts.machine import npas_version
@@ -24,6 +25,19 @@ from scripts.tools import TOOLS
 _DEBUG = "NPAS_DEBUG"
 _SWEEP = "sweep"
 
+_SWEEP_HELP = """npas sweep [group=option,option ...] [key=value,value ...]
+
+The main job for every combination of the values that have commas between them (Hydra's multirun: also seed=range(5)),
+each in a folder of its own within run_dir, and a table of the best network of each. What they have in common is made
+once. The same command goes on where it was stopped.
+
+Examples
+  npas sweep budget=50%,25% seed=0,1,2
+  npas sweep search=npas,random 'seed=range(3)' data=cifar10
+  npas sweep budget=50%,25% --cfg job    prints the configurations without running them
+
+Groups and settings are those of the main job: npas search --help"""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one stage, or the main job; exits with 2 on a named error, 130 on Ctrl-C."""
@@ -31,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # threads that sleep at once where nothing does. A thousand turns of GNU's runtime are near the better of both.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    groups.register()
     command, *overrides = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if command in ("-h", "--help"):
@@ -45,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run_sweep(overrides)
         else:
             raise UnknownStage(command, (*COMMANDS, _SWEEP, *TOOLS))
+    except BrokenPipeError:  # the reader of what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         again = shlex.join(["npas", command, *overrides])
         errors.print(f"\nStopped. What is finished is kept; to go on: [bold]{escape(again)}[/bold]", soft_wrap=True)
@@ -75,7 +93,7 @@ def _run_sweep(arguments: Sequence[str]) -> None:
     if others:
         raise UnknownOption(others, _SWEEP, ("--cfg job [--resolve]", "--help"))
     if options.help:
-        _hydra("config", ["--help"], lambda config: None)
+        print(_SWEEP_HELP)
         return
     composed: list[tuple[list[str], DictConfig]] = []
 

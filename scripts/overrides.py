@@ -62,7 +62,8 @@ def _explanation(error: HydraException, name: str) -> tuple[str, str]:
         return f"{error.override!r} cannot be read: {lines[-1]}", allowed
     if isinstance(error, ConfigCompositionException) and (unknown := re.match(r"Could not override '(.+)'", lines[0])):
         near = difflib.get_close_matches(unknown[1], _settings(name), _NEAREST, cutoff=0)
-        return f"There is no setting {unknown[1]!r}", f"{', '.join(near)} and others"
+        more = f"; +{unknown[1]}=... for what a recipe has beside them" if unknown[1].startswith("training.") else ""
+        return f"There is no setting {unknown[1]!r}", f"{', '.join(near)} and others{more}"
     return lines[0], "key=value for what is there, +key=value for what is not"
 
 

@@ -278,6 +278,14 @@ def test_help_does_not_wait_for_torch():
     assert shown.splitlines()[-1] == "False"
 
 
+def test_a_reader_of_the_help_may_stop_early():
+    command = [sys.executable, "-c", "from scripts.cli import main; main(['search', '--help'])"]
+    root = os.path.dirname(os.path.dirname(cli.__file__))
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 @pytest.mark.skipif(local_architecture() == "aarch64", reason="this processor is the one asked for")
 def test_the_main_job_runs_on_this_processor_or_says_so_before_it_writes(tmp_path):
     with pytest.raises(CannotRunHere, match="aarch64_neon"):

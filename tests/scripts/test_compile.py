@@ -258,6 +258,7 @@ def test_help_shows_every_setting(command, capsys) -> None:
         command("--help")
     text = capsys.readouterr().out
     assert "device: aarch64_neon, aarch64_qemu, android_adb, local, ssh, x86_avx2, x86_avx512" in text
+    assert "tournament:" not in text
     for key in ("model", "checkpoint", "input", "threads", "tune", "out", "onnx", "standalone", "dump"):
         assert f"\n{key}:" in text
 

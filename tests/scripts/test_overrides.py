@@ -39,6 +39,7 @@ def test_sparsities_need_no_quotation_marks(typed: str, given: str) -> None:
             "search space=tyni",
             r"no 'tyni' in the group 'space'\. Allowed: mobile_cifar, .*own_model, tiny",
         ),
+        ("search training.finetune.momentum=0", r"others; \+training\.finetune\.momentum=\.\.\. for what"),
         ("search +seed=3", r"An item is already at 'seed'"),
         ("prune modle=net.py:build", r"There is no setting 'modle'\. Allowed: model.*npas prune --help"),
         ("sweep seed=0,1 bugdet=50%", r"There is no setting 'bugdet'\. Allowed: budget"),

@@ -365,6 +365,7 @@ def test_the_help_shows_every_setting(command, capsys):
         command("--help")
     text = capsys.readouterr().out
     assert "data: cifar10, digits, fashion_mnist" in text
+    assert "tournament:" not in text
     for key in configuration():
         if key not in ("data", "device", "pruning", "training"):
             assert f"\n{key}:" in text
