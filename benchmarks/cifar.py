@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from benchmarks.channels import candidates
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import common, peers_parser
 from benchmarks.competitors import OURS, Competitor, load_peers, ours, timed
 from benchmarks.errors import UnknownName
 from benchmarks.finetuning import IMAGE, Run, Workshop
@@ -161,7 +161,7 @@ def _best(others: Mapping[str, Times]) -> dict[str, object]:
 
 
 def main() -> None:
-    made = parser(__doc__)
+    made = peers_parser(__doc__)
     made.add_argument("runs", nargs="*", metavar="RUN", help="of the configuration; default: all")
     made.add_argument("--config", type=Path, default=CONFIG, help="runs, recipe, data")
     made.add_argument("--weights", nargs="+", required=True, metavar="DEPTH=FILE", help="published weights")

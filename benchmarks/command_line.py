@@ -1,9 +1,9 @@
-"""The arguments that the measuring scripts share."""
+"""The arguments that several measuring scripts have."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.measure import QUICK, Budget
@@ -15,7 +15,7 @@ QUICK_PEERS = ["onnxruntime", "openvino", "ncnn"]
 
 @dataclass(frozen=True)
 class Common:
-    """What every measuring script is told.
+    """What measuring scripts are told.
 
     Attributes:
         peers: names of the peers to measure.
@@ -31,20 +31,39 @@ class Common:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the shared arguments; a script adds what is its own."""
+    """A parser with what all scripts are told; a script adds what is its own."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    made.add_argument("--quick", action="store_true", help=f"few cases, short times; written to {QUICK_RESULTS}")
-    made.add_argument("--peers", nargs="*", metavar="PEER", help=f"of {', '.join(PEERS)}; default: all")
-    made.add_argument("--seconds", type=float, help="to measure each network, all competitors together")
     made.add_argument("--out", type=Path, help=f"folder of the tables; default: {RESULTS}")
     return made
 
 
+def brief_parser(description: str | None) -> argparse.ArgumentParser:
+    """Of a script that can be tried on little."""
+    made = parser(description)
+    made.add_argument("--quick", action="store_true", help=f"few cases, short times; written to {QUICK_RESULTS}")
+    return made
+
+
+def timing_parser(description: str | None) -> argparse.ArgumentParser:
+    """Of a script that times networks or layers."""
+    made = brief_parser(description)
+    made.add_argument("--seconds", type=float, help="to measure each network, all competitors together")
+    return made
+
+
+def peers_parser(description: str | None) -> argparse.ArgumentParser:
+    """Of a script that times other runtimes too."""
+    made = timing_parser(description)
+    made.add_argument("--peers", nargs="*", metavar="PEER", help=f"of {', '.join(PEERS)}; default: all")
+    return made
+
+
 def common(arguments: argparse.Namespace) -> Common:
-    """The shared arguments, defaults filled in."""
-    quick: bool = arguments.quick
+    """What was told, defaults filled in; also for arguments that the script's parser does not have."""
+    told = vars(arguments)
+    quick, seconds, peers = told.get("quick", False), told.get("seconds"), told.get("peers")
     usual = QUICK if quick else Budget()
-    seconds: float = usual.seconds if arguments.seconds is None else arguments.seconds
-    budget = Budget(seconds, usual.min_rounds, usual.warm_rounds, usual.sample_us)
-    peers = arguments.peers if arguments.peers is not None else QUICK_PEERS if quick else list(PEERS)
+    budget = usual if seconds is None else replace(usual, seconds=seconds)
+    if peers is None:
+        peers = QUICK_PEERS if quick else list(PEERS)
     return Common(peers, budget, arguments.out or (QUICK_RESULTS if quick else RESULTS), quick)

@@ -22,7 +22,7 @@ import pandas as pd
 import ray
 import yaml
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import brief_parser, common
 from benchmarks.machine import machine_facts
 from benchmarks.tables import write_table
 from latency_model import NetworkPrediction
@@ -98,7 +98,7 @@ def proposal_s(space: SearchSpace, trials: int) -> float:
 
 
 def main() -> None:
-    told = common(parser(__doc__).parse_args())
+    told = common(brief_parser(__doc__).parse_args())
     trials, rounds = (100, 3) if told.quick else (1000, 10)
     space = make_space(yaml.safe_load(SPACE.read_text()), (1, 32, 32), 10)
     facts = {**machine_facts(), "ray": version("ray"), "proposal_ms": f"{1e3 * proposal_s(space, trials):.2f}"}

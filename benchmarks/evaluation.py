@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import brief_parser, common
 from benchmarks.machine import machine_facts
 from benchmarks.tables import write_table
 from supernet import Candidate, EvaluationRecipe, SuperNet, fast_evaluate, make_space
@@ -55,7 +55,7 @@ def resident_mb() -> float:
 
 
 def main() -> None:
-    told = common(parser(__doc__).parse_args())
+    told = common(brief_parser(__doc__).parse_args())
     torch.set_num_threads(THREADS)
     config = OmegaConf.to_container(OmegaConf.load(SPACE))
     assert isinstance(config, dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import common, peers_parser
 from benchmarks.competitors import OURS, Competitor, load_peers, ours
 from benchmarks.layers import FAMILIES, LAYERS, Layer, find_layers, surroundings
 from benchmarks.machine import machine_facts
@@ -130,7 +130,7 @@ def with_ratios(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    made = parser(__doc__)
+    made = peers_parser(__doc__)
     made.add_argument("--layers", nargs="+", metavar="LAYER", help=f"of {', '.join([*FAMILIES, *LAYERS])}")
     made.add_argument("--schemes", nargs="*", metavar="SCHEME", help=f"default: {' '.join(SCHEMES)}")
     made.add_argument("--rates", nargs="*", type=float, metavar="RATE", help=f"default: {RATES}")

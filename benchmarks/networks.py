@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor, nn
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import common, peers_parser
 from benchmarks.competitors import OURS, Competitor, load_peers, ours, timed
 from benchmarks.machine import machine_facts
 from benchmarks.measure import Budget, Times, measure, one_core
@@ -132,7 +132,7 @@ def _row(
 
 
 def main() -> None:
-    made = parser(__doc__)
+    made = peers_parser(__doc__)
     made.add_argument("--networks", nargs="+", choices=NETWORKS, metavar="NETWORK", help=f"of {', '.join(NETWORKS)}")
     made.add_argument("--rates", nargs="*", type=float, default=[RATE], help="pruning rates")
     arguments = made.parse_args()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import brief_parser, common
 from benchmarks.machine import machine_facts
 from benchmarks.measure import one_core
 from benchmarks.tables import write_table
@@ -71,7 +71,7 @@ def tiny_space() -> SearchSpace:
 
 
 def main() -> None:
-    told = common(parser(__doc__).parse_args())
+    told = common(brief_parser(__doc__).parse_args())
     space = tiny_space()
     rows = []
     with one_core():

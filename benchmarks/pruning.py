@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import common, timing_parser
 from benchmarks.machine import machine_facts
 from benchmarks.measure import Budget, Run, Times, measure, median, one_core, spread
 from benchmarks.pretrained import stages
@@ -125,7 +125,7 @@ class Step:
 
 
 def main() -> None:
-    made = parser(__doc__)
+    made = timing_parser(__doc__)
     told = common(made.parse_args())
     with one_core():
         facts = machine_facts()

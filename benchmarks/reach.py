@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import common, peers_parser
 from benchmarks.competitors import OURS, Competitor, load_peers, ours, timed
 from benchmarks.machine import machine_facts
 from benchmarks.measure import Budget, Times, measure, one_core
@@ -35,7 +35,7 @@ def _row(network: str, runtime: str, competitor: Competitor, times: Times) -> di
 
 
 def main() -> None:
-    made = parser(__doc__)
+    made = peers_parser(__doc__)
     made.set_defaults(peers=PEERS)
     made.add_argument("--networks", nargs="+", choices=list(ZOO), metavar="NETWORK", help=f"of {', '.join(ZOO)}")
     arguments = made.parse_args()

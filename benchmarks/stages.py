@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor, nn
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import common, timing_parser
 from benchmarks.competitors import Competitor, ours, timed
 from benchmarks.finetuning import IMAGE
 from benchmarks.machine import machine_facts
@@ -57,7 +57,7 @@ def _energy(network: nn.Module, names: list[str]) -> Tensor:
 
 
 def main() -> None:
-    made = parser(__doc__)
+    made = timing_parser(__doc__)
     made.add_argument("--weights", nargs="+", required=True, metavar="DEPTH=FILE", help="published weights")
     arguments = made.parse_args()
     told = common(arguments)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from benchmarks.command_line import common, parser
+from benchmarks.command_line import common, timing_parser
 from benchmarks.competitors import expected
 from benchmarks.machine import machine_facts
 from benchmarks.measure import Budget, measure, median, quiet, relative_error, spread
@@ -52,7 +52,7 @@ def measure_network(name: str, threads: Sequence[int], budget: Budget) -> pd.Dat
 
 
 def main() -> None:
-    made = parser(__doc__)
+    made = timing_parser(__doc__)
     made.add_argument("--networks", nargs="+", choices=list(ZOO), metavar="NETWORK", help=f"of {', '.join(ZOO)}")
     made.add_argument("--threads", nargs="+", type=int, default=[2], help="numbers of threads, beside one")
     arguments = made.parse_args()
