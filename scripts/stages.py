@@ -47,6 +47,7 @@ STAGES = (
         after=(),
         outputs=("supernet.safetensors",),
         run=_in("scripts.supernet"),
+        leftovers=("supernet.unfinished.safetensors",),
     ),
     Stage(
         name="search",
@@ -56,6 +57,7 @@ STAGES = (
         outputs=("study.db", "dense.json", "distortions.json", "calibration.json"),
         run=_in("scripts.search"),
         grows="search.trials",
+        leftovers=("study.db-wal", "study.db-shm"),
     ),
     Stage(
         name="finetune",
