@@ -38,7 +38,7 @@ def ran(monkeypatch, tmp_path):
         made.write_run(run_dir)
 
     monkeypatch.setattr(sweep, "run_command", run_command)
-    monkeypatch.setattr(sweep.inputs, "check", lambda config, command: folders.append(f"checked {config.budget}"))
+    monkeypatch.setattr(sweep, "check", lambda config, command: folders.append(f"checked {config.budget}"))
     monkeypatch.setattr(sys, "argv", ["npas"])
     monkeypatch.setattr(sweep, "console", Console(width=160, highlight=False))
     monkeypatch.chdir(tmp_path)
