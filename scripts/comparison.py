@@ -19,6 +19,7 @@ SAME = (
     "space",
     "model",
     "checkpoint",
+    "files",
     "device",
     "budget",
     "training.supernet",

@@ -66,10 +66,22 @@ class RunDirectoryBusy(ScriptError):
 class NoWinner(ScriptError):
     """No candidate of the search is within the budget when it is measured."""
 
-    def __init__(self, tried: int, budget_ms: float, fastest_ms: float) -> None:
+    def __init__(self, tried: int, budget_ms: float, margin: float, nearest_ms: float) -> None:
         super().__init__(
-            f"None of {tried} candidates met {budget_ms:.3f} ms when measured; the fastest took {fastest_ms:.3f} ms. "
-            "Next: a larger budget, more search.trials, or more profile.kernels for a better predictor."
+            f"None of {tried} candidates met {_allowed(budget_ms, 'winners.margin', margin)} when measured; the one "
+            f"that came nearest took {nearest_ms:.3f} ms. Next: a larger budget, more search.trials, or more "
+            "profile.kernels for a better predictor."
+        )
+
+
+class NothingEvaluated(ScriptError):
+    """A search of which every evaluation failed."""
+
+    def __init__(self, study_file: Path, failures: Sequence[str]) -> None:
+        last = f"; the last one because {failures[-1]}" if failures else ""
+        super().__init__(
+            f"None of {len(failures)} evaluations in {study_file} succeeded{last}. Next: see to the reason, then "
+            "another run_dir, or a larger search.trials to go on with this search."
         )
 
 
@@ -86,7 +98,7 @@ class ModelNotFound(ScriptError):
     def __init__(self, reference: object, reason: str) -> None:
         super().__init__(
             f"model={reference} cannot be loaded: {reason}. Allowed: model=path.py:function, a function without "
-            "arguments that returns an nn.Module. Next: npas compile model=path.py:function."
+            "arguments that returns an nn.Module. Next: the same command with model=path.py:function."
         )
 
 
@@ -165,10 +177,11 @@ class PlanUnreadable(ScriptError):
 class BudgetMissed(ScriptError):
     """Plans that are predicted to meet the budget do not when they are measured."""
 
-    def __init__(self, budget_ms: float, fastest_ms: float, tried: int) -> None:
+    def __init__(self, budget_ms: float, margin: float, nearest_ms: float, tried: int) -> None:
         super().__init__(
-            f"None of {tried} plans met {budget_ms:.3f} ms when measured; the fastest took {fastest_ms:.3f} ms. Next: "
-            "a larger budget, higher menu.rates, or more profile.kernels for a better predictor."
+            f"None of {tried} plans met {_allowed(budget_ms, 'margin', margin)} when measured; the one that came "
+            f"nearest took {nearest_ms:.3f} ms. Next: a larger budget, higher menu.rates, or more profile.kernels for "
+            "a better predictor."
         )
 
 
@@ -202,3 +215,8 @@ class NotComparable(ScriptError):
             "search is finished, with the same data, space, device, budget and evaluation of candidates; sampler, seed "
             "and trials may differ. Next: npas search search=random run_dir=runs/random, then compare=[runs/random]."
         )
+
+
+def _allowed(budget_ms: float, key: str, margin: float) -> str:
+    """What a network may take when it is measured."""
+    return f"{budget_ms * (1 - margin):.3f} ms (the budget of {budget_ms:.3f} ms less {key}={margin:g})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from scripts import inputs
 from scripts.console import say
 from scripts.errors import NoWinner
 from scripts.files import read_json
+from scripts.previous import move_away
 from scripts.shortlist import Entry, Shortlist, preference
 from scripts.trials import finished_trials
 from scripts.tuner import Tuner
@@ -27,11 +29,13 @@ def run(config: DictConfig, run_dir: Path) -> None:
     (the largest, if there are several) is noted in the shortlist, and the next one is tried.
 
     Raises:
+        NothingEvaluated: the search has no finished evaluation.
         NoWinner: not one candidate meets the budget by measurement.
     """
-    tuner = Tuner(config, run_dir)
     trials = finished_trials(run_dir / "study.db").set_index("number")
+    tuner = Tuner(config, run_dir)
     shortlist = Shortlist(run_dir / "shortlist.json")
+    _set_strays_aside(shortlist, run_dir)
     wanted = config.winners
     for taken in shortlist.taken:
         _tune(tuner, taken, shortlist, run_dir / "winners")
@@ -51,8 +55,8 @@ def run(config: DictConfig, run_dir: Path) -> None:
         if entry.within_budget and entry.winner is None:
             _tune(tuner, entry, shortlist, run_dir / "winners")
     if not shortlist.taken:
-        fastest_ms = min(entry.measured_ms for entry in shortlist.entries)
-        raise NoWinner(len(shortlist.entries), shortlist.entries[-1].budget_ms, fastest_ms)
+        nearest = min(shortlist.entries, key=lambda entry: entry.measured_ms / entry.budget_ms)
+        raise NoWinner(len(shortlist.entries), nearest.budget_ms, wanted.margin, nearest.measured_ms)
     say(f"no candidate is left: of {len(trials)} tried, {len(shortlist.taken)} meet the budget by measurement")
 
 
@@ -76,6 +80,16 @@ def _measured(tuner: Tuner, trial: Mapping[str, Any], config: DictConfig) -> Ent
         budget=max(0, len(met) - 1),
         within_budget=bool(met),
     )
+
+
+def _set_strays_aside(shortlist: Shortlist, run_dir: Path) -> None:
+    """Move away networks that the shortlist does not tell of, as it was lost: others get their numbers now."""
+    within = [entry for entry in shortlist.entries if entry.within_budget]
+    known = {str(entry.winner or len(shortlist.taken) + 1): json.loads(entry.candidate) for entry in within}
+    for folder in sorted((run_dir / "winners").glob("[0-9]*")):
+        file, candidate = folder / "candidate.json", known.get(folder.name)
+        if candidate is None or (file.exists() and read_json(file)["candidate"] != candidate):
+            say(f"{folder}: not of this shortlist, moved to {move_away(run_dir, 'strays', [folder])}")
 
 
 def _tune(tuner: Tuner, entry: Entry, shortlist: Shortlist, winners: Path) -> None:

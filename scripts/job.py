@@ -15,7 +15,8 @@ from scripts.log import log_to
 from scripts.overrides_file import write_overrides
 from scripts.run_directory import RunDirectory
 from scripts.stage import needed
-from scripts.stages import COMMANDS, STAGES
+from scripts.stages import COMMANDS, STAGES, stages_for
+from scripts.user_files import note_files
 from search.storage import masked
 
 BEFORE_SEARCH = needed(STAGES, "search")[:-1]
@@ -32,6 +33,7 @@ def run_command(
     Args:
         overrides: what was typed to get `config`, for the commands that a report proposes.
     """
+    note_files(config)
     check(config, command)
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -40,10 +42,10 @@ def run_command(
         try:
             write_text(run_dir / "config.yaml", OmegaConf.to_yaml(without_passwords(config), resolve=True))
             write_overrides(run_dir, overrides)
-            place = RunDirectory(run_dir, say)
+            place, stages = RunDirectory(run_dir, say), stages_for(config)
             if others:
-                place.adopt(STAGES, config, BEFORE_SEARCH, others)
-            place.perform(STAGES, config, needed(STAGES, COMMANDS[command]))
+                place.adopt(stages, config, BEFORE_SEARCH, others)
+            place.perform(stages, config, needed(stages, COMMANDS[command]))
         finally:
             log.close()
 

@@ -4,12 +4,12 @@ A record `stages/<name>.json` holds the fingerprint of what a stage was run with
 it reads, and the fingerprints of the stages before it. An equal fingerprint means that the outputs still hold
 (finished) or can be gone on with (interrupted). So can those of a stage that grows, of which more is wanted now; what
 rests on it is then made anew. Outputs of any other fingerprint are moved to `previous/<fingerprint>/`, never deleted
-and never mixed with new ones.
+and never mixed with new ones. So is what is left of a finished stage that lacks an output, and all that rests on it:
+they are made anew.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import time
@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from scripts.errors import RecordCorrupt
 from scripts.files import read_json, write_json
 from scripts.machine import npas_version
+from scripts.previous import move_away, unused
 from scripts.stage import Stage
 
 
@@ -31,7 +32,8 @@ class Record:
     """What is known of a stage in a run directory; `finished` is None while it runs and after it was interrupted.
 
     `seconds` adds up over interrupted runs that ended in order; times are UTC, ISO 8601. Of a stage that grows,
-    `extent` is how far it was to go. `origin` is the fingerprint with which it began, which it keeps when it grows.
+    `extent` is how far it was to go. `origin` is the folder of `previous/` that it would have gone to when it began: a
+    name that no other run of the stage in this directory has, and that it keeps when it grows.
     """
 
     stage: str
@@ -73,12 +75,13 @@ class RunDirectory:
     def perform(self, stages: Sequence[Stage], config: DictConfig, wanted: Collection[str]) -> None:
         """Run the `wanted` of `stages` (all of the job's, in order), each once, and set aside what no longer holds."""
         fingerprints = _fingerprints(stages, config, wanted)
+        renewed: set[str] = set()
         for stage in stages:
-            self._set_aside(stage, config, fingerprints)
-        ran: set[str] = set()
+            if not self._holds(stage, config, fingerprints, renewed):
+                renewed.add(stage.name)
         for stage in stages:
-            if stage.name in wanted and self._perform(stage, config, fingerprints, ran):
-                ran.add(stage.name)
+            if stage.name in wanted:
+                self._perform(stage, config, fingerprints)
 
     def adopt(
         self, stages: Sequence[Stage], config: DictConfig, wanted: Collection[str], others: Sequence[Path]
@@ -87,13 +90,12 @@ class RunDirectory:
         fingerprint; a stage that left anything here already is not touched."""
         fingerprints = _fingerprints(stages, config, wanted)
         for stage in (stage for stage in stages if stage.name in wanted):
-            here = (Record.path(self.path, stage.name), *(self.path / output for output in stage.outputs))
-            if any(path.exists() for path in here):
+            if Record.path(self.path, stage.name).exists() or stage.present(self.path):
                 continue
             for other in others:
                 record = Record.read(other, stage.name)
-                whole = all((other / output).exists() for output in stage.outputs)
-                if record and record.finished and whole and record.fingerprint == fingerprints[stage.name]:
+                whole = record and record.finished and not stage.missing(other)
+                if record and whole and record.fingerprint == fingerprints[stage.name]:
                     self._copy(stage, other, record)
                     break
 
@@ -108,58 +110,59 @@ class RunDirectory:
         record.write(self.path)
         self._say(f"{stage.name}: the same as in {other}, copied")
 
-    def _set_aside(self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str]) -> None:
+    def _holds(
+        self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str], renewed: Collection[str]
+    ) -> bool:
+        """Whether the stage is finished and stays so; what cannot even be gone on with is moved away.
+
+        `renewed` are the stages before it of which that was not so.
+        """
         record = Record.read(self.path, stage.name)
-        present = [self.path / output for output in stage.outputs if (self.path / output).exists()]
+        wanted = fingerprints.get(stage.name)
+        done = record is not None and record.finished is not None and record.fingerprint == wanted
+        reason = None
         if record is None:
-            if not present or stage.name not in fingerprints:
-                return
-            reason = "that no record tells the origin of"
-        elif stage.name in fingerprints:
-            if record.fingerprint == fingerprints[stage.name]:
-                return
-            if stage.continues(record.fingerprint, record.extent, config, fingerprints):
-                return
-            reason = "of another configuration"
-        else:
-            if all(fingerprints.get(name, found) == found for name, found in record.upstream.items()):
-                return
-            reason = "of an earlier stage that changed"
-        self._move(stage, record, present, reason)
+            if wanted and stage.present(self.path):
+                reason = "outputs that no record tells the origin of"
+        elif (
+            wanted
+            and record.fingerprint != wanted
+            and not stage.continues(record.fingerprint, record.extent, config, fingerprints)
+        ):
+            reason = "outputs of another configuration"
+        elif any(fingerprints.get(name, found) != found for name, found in record.upstream.items()):
+            reason = "outputs of an earlier stage that changed"
+        elif any(name in renewed for name in stage.after):
+            reason = "outputs of an earlier stage that runs again"
+        elif wanted and record.finished and (missing := stage.missing(self.path)):
+            self._say(f"{stage.name}: {', '.join(missing)} missing, runs again")
+            reason = "the other outputs"
+        if reason:
+            self._move(stage, record, reason)
+        return not reason and (done or not wanted)
 
-    def _move(self, stage: Stage, record: Record | None, present: Sequence[Path], reason: str) -> None:
-        name = record.fingerprint if record else "unknown"
-        target = _unused(self.path / "previous" / name)
-        (target / "stages").mkdir(parents=True)
-        for path in present:
-            moved = target / path.relative_to(self.path)
-            moved.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, moved)
-        if record:
-            os.replace(Record.path(self.path, stage.name), Record.path(target, stage.name))
-        self._say(f"{stage.name}: outputs {reason} moved to {target}")
+    def _move(self, stage: Stage, record: Record | None, what: str) -> None:
+        present = stage.present(self.path)
+        recorded = [Record.path(self.path, stage.name)] if record else []
+        target = move_away(self.path, record.fingerprint if record else "unknown", [*present, *recorded])
+        if present:
+            self._say(f"{stage.name}: {what} moved to {target}")
 
-    def _perform(self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str], ran: Collection[str]) -> bool:
-        """Run the stage unless it is done; whether it ran."""
+    def _perform(self, stage: Stage, config: DictConfig, fingerprints: Mapping[str, str]) -> None:
+        """Run the stage unless it is done."""
         fingerprint = fingerprints[stage.name]
         record = Record.read(self.path, stage.name)
-        missing = [output for output in stage.outputs if not (self.path / output).exists()]
-        renewed = [name for name in stage.after if name in ran]
-        grown = record is not None and record.fingerprint != fingerprint
-        if record and grown:
+        if record and record.fingerprint != fingerprint:
             self._say(f"{stage.name}: goes on, from {stage.grows}={record.extent} to {stage.extent(config)}")
         elif record and record.finished:
-            if not missing and not renewed:
-                self._say(f"{stage.name}: done before, skipped")
-                return False
-            reason = f"{', '.join(missing)} missing" if missing else f"{', '.join(renewed)} ran again"
-            self._say(f"{stage.name}: {reason}, runs again")
+            self._say(f"{stage.name}: done before, skipped")
+            return
         elif record:
             self._say(f"{stage.name}: goes on where it was stopped")
         else:
             self._say(f"{stage.name}: {stage.about}")
-        spent = record.seconds if record and (grown or not record.finished) else 0.0
-        origin = (record.origin or record.fingerprint) if record else fingerprint
+        spent = record.seconds if record else 0.0
+        origin = (record.origin or record.fingerprint) if record else unused(self.path, fingerprint).name
         upstream = {name: fingerprints[name] for name in stage.after}
         record = Record(
             stage.name,
@@ -179,7 +182,6 @@ class RunDirectory:
             replace(record, seconds=spent + time.perf_counter() - start).write(self.path)
             raise
         replace(record, finished=_now(), seconds=spent + time.perf_counter() - start).write(self.path)
-        return True
 
 
 def _fingerprints(stages: Sequence[Stage], config: DictConfig, wanted: Collection[str]) -> dict[str, str]:
@@ -189,11 +191,6 @@ def _fingerprints(stages: Sequence[Stage], config: DictConfig, wanted: Collectio
         if stage.name in wanted:
             found[stage.name] = stage.fingerprint(config, found)
     return found
-
-
-def _unused(path: Path) -> Path:
-    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    return next(candidate for candidate in itertools.chain([path], numbered) if not candidate.exists())
 
 
 def _now() -> str:

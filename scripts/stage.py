@@ -17,10 +17,10 @@ class Stage:
     """One step of the main job.
 
     `reads` are keys of the configuration (dotted) and `after` the stages whose outputs it uses; both make its
-    fingerprint. `outputs` are paths in the run directory that this stage alone writes. `run(config, run_dir)` must
-    be able to go on from whatever an interrupted run of the same fingerprint left behind. `grows` is a number that the
-    stage reads and of which more means to do more of the same: where nothing else differs, `run` goes on from what is
-    there.
+    fingerprint. `outputs` are paths in the run directory that this stage alone writes; `leftovers` those that only an
+    interrupted run leaves beside them. `run(config, run_dir)` must be able to go on from whatever an interrupted run of
+    the same fingerprint left behind. `grows` is a number that the stage reads and of which more means to do more of the
+    same: where nothing else differs, `run` goes on from what is there.
     """
 
     name: str
@@ -30,6 +30,15 @@ class Stage:
     outputs: tuple[str, ...]
     run: Callable[[DictConfig, Path], None] = field(compare=False)
     grows: str | None = None
+    leftovers: tuple[str, ...] = ()
+
+    def present(self, run_dir: Path) -> list[Path]:
+        """Outputs and leftovers that are there."""
+        return [run_dir / name for name in (*self.outputs, *self.leftovers) if (run_dir / name).exists()]
+
+    def missing(self, run_dir: Path) -> list[str]:
+        """Outputs that are not there."""
+        return [name for name in self.outputs if not (run_dir / name).exists()]
 
     def fingerprint(self, config: DictConfig, upstream: Mapping[str, str]) -> str:
         """Twelve hexadecimal digits of SHA-256 over what determines the outputs."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from scripts.stage import Stage
 
@@ -47,6 +48,7 @@ STAGES = (
         after=(),
         outputs=("supernet.safetensors",),
         run=_in("scripts.supernet"),
+        leftovers=("supernet.unfinished.safetensors",),
     ),
     Stage(
         name="search",
@@ -56,6 +58,7 @@ STAGES = (
         outputs=("study.db", "dense.json", "distortions.json", "calibration.json"),
         run=_in("scripts.search"),
         grows="search.trials",
+        leftovers=("study.db-wal", "study.db-shm"),
     ),
     Stage(
         name="finetune",
@@ -90,6 +93,14 @@ STAGES = (
         run=_in("scripts.report"),
     ),
 )
+
+
+def stages_for(config: DictConfig) -> tuple[Stage, ...]:
+    """All of them; of a network of the user's own, what its files hold decides too, as `note_files` noted it."""
+    if OmegaConf.select(config, "files") is None:
+        return STAGES
+    return tuple(replace(stage, reads=(*stage.reads, "files")) if "model" in stage.reads else stage for stage in STAGES)
+
 
 # A command runs what it needs up to one stage; the main job goes on from the search to the report.
 COMMANDS = {stage.name: "report" if stage.name == "search" else stage.name for stage in STAGES}

@@ -17,7 +17,7 @@ from supernet import OwnModel, SuperNet, pretrain_replacements, train_supernet
 from training import Dataset, fit, recalibrate_as_trained
 from training.checkpoint import load_checkpoint, save_checkpoint
 
-_UNFINISHED = "supernet.unfinished.safetensors"
+UNFINISHED = "supernet.unfinished.safetensors"
 
 
 def run(config: DictConfig, run_dir: Path) -> None:
@@ -31,11 +31,11 @@ def run(config: DictConfig, run_dir: Path) -> None:
     if (run_dir / "predictor").exists():
         check_budget(supernet, inputs.mapping(config.device), inputs.budgets(config), run_dir)
     if isinstance(supernet, OwnModel):
-        _prepare(config, supernet, data, run_dir / _UNFINISHED)
+        _prepare(config, supernet, data, run_dir / UNFINISHED)
     else:
-        _train(config, supernet, data, run_dir / _UNFINISHED)
+        _train(config, supernet, data, run_dir / UNFINISHED)
     save_checkpoint(run_dir / "supernet.safetensors", {"supernet": supernet.state_dict()})
-    (run_dir / _UNFINISHED).unlink(missing_ok=True)
+    (run_dir / UNFINISHED).unlink(missing_ok=True)
 
 
 def load(config: DictConfig, run_dir: Path) -> SuperNet | OwnModel:

@@ -16,6 +16,7 @@ from scripts.console import console, show_error
 from scripts.errors import InvalidSweep, SweepUnfinished, is_named
 from scripts.job import run_command, without_passwords
 from scripts.report.contents import Contents
+from scripts.user_files import note_files
 
 COMMAND = "search"
 
@@ -81,6 +82,7 @@ def sweep(runs: Sequence[Run]) -> None:
         SweepUnfinished: at least one run failed.
     """
     for run in runs:
+        note_files(run.config)
         check(run.config, COMMAND)
     failed: dict[str, str] = {}
     for number, run in enumerate(runs, 1):

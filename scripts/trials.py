@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from scripts.errors import RecordCorrupt
+from scripts.errors import NothingEvaluated, RecordCorrupt
 
 
 def finished_trials(study_file: Path) -> pd.DataFrame:
@@ -20,14 +20,18 @@ def finished_trials(study_file: Path) -> pd.DataFrame:
 
     Raises:
         RecordCorrupt: the file is damaged, or holds no study.
+        NothingEvaluated: no evaluation is finished.
     """
     try:
         with _opened(study_file) as storage:
             (name,) = optuna.get_all_study_names(storage)
             study = optuna.load_study(study_name=name, storage=storage)
-            finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            trials = study.get_trials(deepcopy=False)
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ValueError) as error:
         raise RecordCorrupt(study_file, str(error)) from error
+    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    if not finished:
+        raise NothingEvaluated(study_file, [trial.user_attrs.get("failure", "it was stopped") for trial in trials])
     columns = ("candidate", "accuracy", "predicted_ms")
     return pd.DataFrame(
         {"number": trial.number, **{column: trial.user_attrs[column] for column in columns}} for trial in finished

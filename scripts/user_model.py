@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -102,17 +105,31 @@ def _call(reference: str | None, missing: type[ModelNotFound] | type[DatasetNotF
     path = Path(name)
     if not path.is_file():
         raise missing(reference, f"there is no file {path.resolve()}")
-    specification = importlib.util.spec_from_file_location(path.stem, path)
+    specification = importlib.util.spec_from_file_location(f"npas_user_{path.stem}", path)
     if specification is None or specification.loader is None:
         raise missing(reference, f"{path} is not a Python file")
     module = importlib.util.module_from_spec(specification)
-    sys.path.insert(0, str(path.resolve().parent))
+    with _among_modules(module):
+        sys.path.insert(0, str(path.resolve().parent))
+        try:
+            specification.loader.exec_module(module)
+        finally:
+            sys.path.pop(0)
+        if not callable(getattr(module, function, None)):
+            found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+            near = difflib.get_close_matches(function, found) or found[:SHOWN]
+            raise missing(reference, f"{path} has no function {function!r}; near: {', '.join(near) or 'none'}")
+        return getattr(module, function)()
+
+
+@contextmanager
+def _among_modules(module: ModuleType) -> Iterator[None]:
+    """Within it, Python knows the module by its name, as dataclasses with annotations in text need.
+
+    Not for longer: what a known module defines is sent to other processes by its name, which says nothing to them.
+    """
+    sys.modules[module.__name__] = module
     try:
-        specification.loader.exec_module(module)
+        yield
     finally:
-        sys.path.pop(0)
-    if not callable(getattr(module, function, None)):
-        found = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        near = difflib.get_close_matches(function, found) or found[:SHOWN]
-        raise missing(reference, f"{path} has no function {function!r}; near: {', '.join(near) or 'none'}")
-    return getattr(module, function)()
+        sys.modules.pop(module.__name__, None)

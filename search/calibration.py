@@ -23,6 +23,8 @@ CALIBRATION = "calibration.json"
 MOST = 2.0
 """Factor by which predictions may be off; beyond it the predictor is not of this device or this space."""
 
+_ANEW = "move it and study.db away, and the search begins anew"
+
 Measure = Callable[[Sequence[Candidate]], Sequence[float]]
 """Candidates -> measured latencies in milliseconds."""
 
@@ -75,9 +77,9 @@ def read_calibration(file: Path) -> float:
     try:
         factor = float(json.loads(file.read_text())["factor"])
     except (ValueError, TypeError, KeyError) as error:
-        raise CalibrationCorrupt(f"{file} is damaged ({error}): delete it, and it is made again") from error
+        raise CalibrationCorrupt(f"{file} is damaged ({error}): {_ANEW}") from error
     if not 1 / MOST <= factor <= MOST:
-        raise CalibrationCorrupt(f"{file} says {factor}, which is no factor of a predictor: delete it")
+        raise CalibrationCorrupt(f"{file} says {factor}, which is no factor of a predictor: {_ANEW}")
     return factor
 
 

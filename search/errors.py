@@ -62,6 +62,10 @@ class StudyCorrupt(SearchError):
     """A study file cannot be read."""
 
 
+class StudyElsewhere(SearchError):
+    """A run directory has trials that the storage which is asked for does not have."""
+
+
 class StudyBusy(SearchError):
     """Another live process is working on the same study file."""
 

@@ -26,7 +26,7 @@ from search.evaluator import SupernetEvaluator
 from search.feasible import FeasibleSet
 from search.result import Evaluation, SearchResult
 from search.samplers import check_sampler
-from search.study import STUDY_NAME, copy_to_file
+from search.study import STUDY_NAME, copy_to_file, name_in, require_no_more_in
 from supernet import (
     Candidate,
     Distortions,
@@ -53,8 +53,8 @@ def run_search(
 ) -> SearchResult:
     """Search with the supernet and the latency predictor of `config["run_dir"]`, into its `study.db`.
 
-    A search that was stopped is continued. With `config["storage"]`, the URL of a database, the study lies there, and
-    `study.db` is a copy of it when the search is over.
+    A search that was stopped is continued. With `config["storage"]`, the URL of a database or the path of a file, the
+    study lies there, and `study.db` is a copy of it when the search is over.
 
     Args:
         config: as for `prepare_search`.
@@ -66,11 +66,15 @@ def run_search(
     Raises:
         BudgetError, InfeasibleBudget, ArtifactCorrupt, CheckpointNotFound, ClusterError: as `prepare_search` does.
         StudyBusy, StudyCorrupt, StudyMismatch, StorageUnreachable: the study cannot be continued.
+        StudyElsewhere: `study.db` has trials that the study in the storage does not have.
     """
+    storage, file = config.get("storage"), Path(config["run_dir"]) / STUDY
+    if storage:
+        require_no_more_in(file, storage, config.get("study", STUDY_NAME))
     search = prepare_search(config, on_site=on_site, supernet=supernet)
     result = search.run(on_trial, on_start=on_start)
-    if storage := config.get("storage"):
-        copy_to_file(storage, search.study, Path(config["run_dir"]) / STUDY)
+    if storage:
+        copy_to_file(storage, search.study, file)
     return result
 
 
@@ -117,7 +121,6 @@ def prepare_search(
     dense_ms = _dense_ms(supernet, dataset.input_shape, config["device"], cluster, run_dir / DENSE)
     target = cluster.on_device(_target, config["device"])
     predicted = CandidateLatency(space, LatencyPredictor.load(run_dir / "predictor"), target)
-    budgets_ms = budgets.resolve(dense_ms, lambda: fastest_ms(predicted))
 
     @cache
     def distortions() -> Distortions:
@@ -129,19 +132,23 @@ def prepare_search(
         shares = cluster.on_device(_shares, networks, dataset.input_shape, config["device"])
         return [share * dense_ms for share in shares]
 
-    factor = calibration_factor(predicted, budgets_ms, distortions, measure, run_dir / CALIBRATION)
+    def limits_ms(latency: CandidateLatency) -> tuple[float, ...]:
+        return budgets.resolve(dense_ms, lambda: fastest_ms(latency))
+
+    factor = calibration_factor(predicted, limits_ms(predicted), distortions, measure, run_dir / CALIBRATION)
+    corrected = predicted.corrected(factor)
     return Search(
         space,
         SupernetEvaluator(supernet, dataset, recipe, seed=config["seed"]),
-        predicted.corrected(factor),
-        budgets_ms,
+        corrected,
+        limits_ms(corrected),
         config.get("storage") or run_dir / STUDY,
         sampler=settings["sampler"],
         trials=settings["trials"],
         seed=config["seed"],
         options=options,
         cluster=cluster,
-        study=config.get("study", STUDY_NAME),
+        study=config.get("study", STUDY_NAME) if config.get("storage") else name_in(run_dir / STUDY),
         distortions=distortions,
     )
 

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.errors import StudyBusy, StudyCorrupt, StudyMismatch
+from search.errors import StudyBusy, StudyCorrupt, StudyElsewhere, StudyMismatch
 from search.history import RETRY_OF, code_of
 from search.samplers.base import CandidateSampler
 from search.storage import PatientStorage, held, masked, open_database
@@ -42,7 +42,7 @@ def open_study(
         StorageUnreachable: the database cannot be reached, or was away for longer than the search waits.
     """
     with ExitStack() as stack:
-        if "://" in str(storage):
+        if _is_url(storage):
             opened = open_database(str(storage))
             stack.callback(opened.engine.dispose)
             stack.enter_context(held(opened, name))
@@ -96,15 +96,15 @@ def database(storage: str | Path) -> RDBStorage:
     return RDBStorage(f"sqlite:///{storage}", engine_kwargs={"creator": connect})
 
 
-def copy_to_file(url: str, name: str, path: Path) -> None:
-    """Write the study `name` of a database into a file of its own, in the place of the one that is there.
+def copy_to_file(storage: str, name: str, path: Path) -> None:
+    """Write the study `name` of a database or file into a file of its own, in the place of the one that is there.
 
     The log that a killed search leaves beside a file goes first: SQLite would write its pages into whatever has the
     file's name.
     """
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
-    source, copy = open_database(url), database(part)
+    source, copy = _opened(storage), database(part)
     try:
         optuna.copy_study(from_study_name=name, from_storage=source, to_storage=copy, to_study_name=STUDY_NAME)
     finally:
@@ -113,6 +113,63 @@ def copy_to_file(url: str, name: str, path: Path) -> None:
     for log in ("-wal", "-shm"):
         path.with_name(path.name + log).unlink(missing_ok=True)
     os.replace(part, path)
+
+
+def name_in(path: Path) -> str:
+    """The name of the study in a file that is for one only, or the one that it is to get.
+
+    Raises:
+        StudyCorrupt: the file is damaged, or is something else.
+    """
+    names = [name for (name,) in _rows(path, "SELECT study_name FROM studies")]
+    return str(names[0]) if len(names) == 1 else STUDY_NAME
+
+
+def require_no_more_in(path: Path, storage: str, name: str) -> None:
+    """That the study `name` in `storage` may take the place of the one in the file `path`.
+
+    Raises:
+        StudyElsewhere: the file has more trials.
+        StudyCorrupt, StorageUnreachable: one of them cannot be read.
+    """
+    here = len(_rows(path, "SELECT trial_id FROM trials"))
+    there = _trials_in(storage, name) if here else 0
+    if here > there:
+        raise StudyElsewhere(
+            f"{path} holds {here} trials, and the study {name} in {masked(storage)}, which would take its place, "
+            f"{there}: go on without storage=..., or use another run_dir for a search in there"
+        )
+
+
+def _trials_in(storage: str, name: str) -> int:
+    if not _is_url(storage) and not Path(storage).exists():
+        return 0
+    opened = _opened(storage)
+    try:
+        return opened.get_n_trials(opened.get_study_id_from_name(name))
+    except KeyError:
+        return 0
+    finally:
+        opened.engine.dispose()
+
+
+def _rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """What the file of a study says; nothing, where it is not there or empty."""
+    if not path.exists() or not _check_file(path):
+        return []
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def _is_url(storage: str | Path) -> bool:
+    return "://" in str(storage)
+
+
+def _opened(storage: str) -> RDBStorage:
+    if _is_url(storage):
+        return open_database(storage)
+    _check_file(Path(storage))
+    return database(storage)
 
 
 @contextmanager
@@ -126,9 +183,10 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path) -> bool:
+    """Whether there is a study in it, or any; raises StudyCorrupt where it is damaged or something else."""
     if not path.exists():
-        return
+        return False
     advice = "move it away to start a new search, or restore it from a copy"
     try:
         with closing(sqlite3.connect(path)) as connection:
@@ -140,6 +198,7 @@ def _check_file(path: Path) -> None:
         raise StudyCorrupt(f"{path} is damaged ({found}): {advice}")
     if tables and "studies" not in tables:
         raise StudyCorrupt(f"{path} is a database, but no study (it holds {', '.join(sorted(tables))}): {advice}")
+    return bool(tables)
 
 
 def _check_facts(study: optuna.Study, storage: str | Path, facts: Mapping[str, Any]) -> None:

@@ -90,7 +90,7 @@ class CheckpointMismatch(TrainingError, ValueError):
     def __init__(self, path: Path, what: str, found: object, expected: object) -> None:
         super().__init__(
             f"{path} belongs to another training: its {what} is {found}, here it is {expected}. "
-            f"Use the same settings to resume, or another checkpoint path to start anew."
+            "Use the same settings to resume; to start anew, move it away or use another path."
         )
 
 

@@ -61,8 +61,8 @@ def fit(
     Raises:
         NothingToTrain: no parameter asks for a gradient.
         TrainingDiverged: a loss is not finite; model and algorithm are as they were before the call.
-        CheckpointMismatch: the checkpoint is of other settings, data, teacher or model; nothing was changed. An
-            algorithm may have an error of its own for a state of other options.
+        CheckpointMismatch: the checkpoint is of other settings, data, teacher or model, or of one with other weights at
+            the start; nothing was changed. An algorithm may have an error of its own for a state of other options.
         CheckpointCorrupt: the checkpoint file is damaged; nothing was changed.
     """
     training = _Training(model, dataset, recipe, algorithm or NoHooks(), teacher, seed)
@@ -115,10 +115,9 @@ class _Training:
             "training data": dataset.train.fingerprint(),
             "validation data": dataset.validation.fingerprint(),
             "algorithm": type(hooks).__name__,
-            "teacher": None
-            if teacher is None
-            else digest(dict(teacher.named_parameters()) | dict(teacher.named_buffers())),
+            "teacher": None if teacher is None else _digest(teacher),
         }
+        self.start = _digest(model)
 
     def private_randomness(self) -> AbstractContextManager[None]:
         """Within it, torch's global random state is this training's own."""
@@ -207,6 +206,7 @@ class _Training:
         """Everything that the next epoch depends on."""
         return {
             "identity": self.identity,
+            "start": self.start,
             "history": self.rows,
             "model": self.model.state_dict(),
             "momentum": velocities(self.optimizer, self.trained),
@@ -221,6 +221,9 @@ class _Training:
         for name in expected_shapes.keys() | found_shapes.keys():
             if found_shapes.get(name) != expected_shapes.get(name):
                 raise CheckpointMismatch(path, f"model's {name}", found_shapes.get(name), expected_shapes.get(name))
+        started = state.get("start", self.start)  # checkpoints of older versions do not tell
+        if started != self.start:
+            raise CheckpointMismatch(path, "digest of the weights before the first step", started, self.start)
         self.hooks.load_state_dict(state["algorithm"])
         self.model.load_state_dict(state["model"])
         restore_velocities(self.optimizer, self.trained, state["momentum"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from scripts.prune import subject as subjects
 from scripts.prune.plan_text import file_of, parse_plan
 from scripts.prune.subject import COMMAND, Subject
 from scripts.ranges import ABOVE_ZERO, SHARE, require, whole_from
+from scripts.user_files import sha256
 from scripts.verification import outputs_of
 from search import Budget
 from training import require_classifier
@@ -74,11 +74,11 @@ def fingerprints(config: DictConfig) -> dict[str, str | None]:
     plan = None if config.plan is None else file_of(config.plan)
     predictor = None if config.predictor is None else Path(config.predictor)
     return {
-        "model": _sha256(Path(str(config.model).rpartition(":")[0])),
-        "dataset": None if config.dataset is None else _sha256(Path(config.dataset.rpartition(":")[0])),
-        "checkpoint": None if config.checkpoint is None else _sha256(Path(config.checkpoint)),
-        "plan": None if plan is None else _sha256(plan),
-        "predictor": None if predictor is None else _sha256(*sorted(p for p in predictor.iterdir() if p.is_file())),
+        "model": sha256(Path(str(config.model).rpartition(":")[0])),
+        "dataset": None if config.dataset is None else sha256(Path(config.dataset.rpartition(":")[0])),
+        "checkpoint": None if config.checkpoint is None else sha256(Path(config.checkpoint)),
+        "plan": None if plan is None else sha256(plan),
+        "predictor": None if predictor is None else sha256(*sorted(p for p in predictor.iterdir() if p.is_file())),
     }
 
 
@@ -98,10 +98,3 @@ def _check_training(config: DictConfig) -> None:
     if config.importance not in (None, *IMPORTANCES) or (config.importance in NEED_DATA and not data):
         allowed = f"{', '.join(IMPORTANCES)}; {' and '.join(NEED_DATA)} need data"
         raise InvalidSetting("importance", config.importance, allowed, COMMAND)
-
-
-def _sha256(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

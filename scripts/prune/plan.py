@@ -59,7 +59,7 @@ def allocate_budget(config: DictConfig, run_dir: Path) -> None:
     attempts: list[Attempt] = []
     kept: list[Allocation] = []
     while len(attempts) < ATTEMPTS:
-        allocation = _allocation(variants, predictor, target_ms, kept)
+        allocation = _allocation(variants, predictor, target_ms, kept, first=not attempts)
         if allocation is None:
             break
         table = compare_runtimes(
@@ -79,21 +79,26 @@ def allocate_budget(config: DictConfig, run_dir: Path) -> None:
                 break
         target_ms = allocation.predicted.mean_ms * allowed_ms / measured_ms
     if not kept:
-        raise BudgetMissed(attempts[-1].budget_ms, min(attempt.measured_ms for attempt in attempts), len(attempts))
+        nearest = min(attempts, key=lambda attempt: attempt.measured_ms / attempt.budget_ms)
+        raise BudgetMissed(nearest.budget_ms, config.margin, nearest.measured_ms, len(attempts))
     best = min(kept, key=lambda allocation: allocation.lost)
     _planned(best, variants, predictor, attempts).write(run_dir / "plan.json")
 
 
 def _allocation(
-    variants: Variants, predictor: LatencyPredictor, target_ms: float, kept: list[Allocation]
+    variants: Variants, predictor: LatencyPredictor, target_ms: float, kept: list[Allocation], *, first: bool
 ) -> Allocation | None:
-    """A plan that is new; None if there is none, where there is one to fall back on."""
+    """A plan that is new; None if there is none.
+
+    Raises:
+        BudgetTooSmall: there is none for the first target, which is the user's.
+    """
     try:
         allocation = allocate(variants, predictor, target_ms)
     except BudgetTooSmall:
-        if kept:
-            return None
-        raise
+        if first:
+            raise
+        return None
     return None if allocation.plan in [other.plan for other in kept] else allocation
 
 

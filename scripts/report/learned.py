@@ -32,7 +32,7 @@ def learned(config: DictConfig, run_dir: Path, trials: pd.DataFrame) -> Insight:
         config.search.sampler,
         space,
         latency.upper_ms,
-        inputs.budgets(config).resolve(dense_ms, lambda: fastest_ms(latency.corrected(1.0))),
+        inputs.budgets(config).resolve(dense_ms, lambda: fastest_ms(latency)),
         seed=config.seed,
         trials=config.search.trials,
         distortions=(lambda: read_distortions(file, space)) if file.exists() else None,

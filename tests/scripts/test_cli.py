@@ -105,17 +105,18 @@ def test_an_unknown_override_runs_nothing(calls, capsys):
 
 
 def test_a_named_error_is_a_panel_without_traceback(fails, capsys):
-    fails(NoWinner(tried=4, budget_ms=0.5, fastest_ms=0.75))
+    fails(NoWinner(tried=4, budget_ms=0.5, margin=0.02, nearest_ms=0.495))
     with pytest.raises(SystemExit, match="2"):
         cli.main(["search"])
     shown = capsys.readouterr().err
     assert "NoWinner" in shown
-    assert "0.750 ms" in shown
+    assert "met 0.490 ms (the budget of 0.500 ms less winners.margin=0.02)" in " ".join(shown.replace("│", "").split())
+    assert "0.495 ms" in shown
     assert "Traceback" not in shown
 
 
 def test_the_debug_variable_gives_the_traceback(fails, monkeypatch):
-    fails(NoWinner(tried=4, budget_ms=0.5, fastest_ms=0.75))
+    fails(NoWinner(tried=4, budget_ms=0.5, margin=0.02, nearest_ms=0.495))
     monkeypatch.setenv("NPAS_DEBUG", "1")
     with pytest.raises(NoWinner):
         cli.main(["search"])

@@ -183,6 +183,19 @@ def test_what_is_no_network_is_named(net: Path, reference: str | None, error: ty
     assert sys.path == before
 
 
+def test_a_file_may_have_dataclasses_with_annotations_in_text(tmp_path: Path) -> None:
+    """Which ask for the module by its name; afterwards no name is left that other processes would ask for in vain."""
+    (tmp_path / "net.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import ClassVar\n"
+        "from torch import nn\n\n@dataclass\nclass Width:\n    channels: int = 3\n    least: ClassVar[int] = 1\n\n"
+        "def build():\n    @dataclass\n    class Depth:\n        layers: int = 2\n\n"
+        "    return nn.Linear(Width().channels, Depth().layers)\n"
+    )
+    before = set(sys.modules)
+    assert load_model(f"{tmp_path}/net.py:build").weight.shape == (2, 3)
+    assert {name for name in set(sys.modules) - before if "net" in name} == set()
+
+
 def test_a_checkpoint_of_another_network_lists_nearest_names(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2))
     state = {"0.weight": torch.ones(5, 3, 3, 3), "0.biases": torch.ones(4)}

@@ -154,8 +154,91 @@ def test_a_stage_that_grows_begins_anew_for_less_and_for_anything_else(house):
 def test_a_lost_output_is_made_again_and_so_is_what_rests_on_it(house):
     house.run()
     (house.run_dir / "a.out").unlink()
+    record = Record.read(house.run_dir, "c")
     assert house.run() == ["a", "c"]
-    assert house.said == ["a: a.out missing, runs again", "b: done before, skipped", "c: a ran again, runs again"]
+    kept = house.run_dir / "previous" / record.fingerprint
+    assert house.said == [
+        "a: a.out missing, runs again",
+        f"c: outputs of an earlier stage that runs again moved to {kept}",
+        "a: do a",
+        "b: done before, skipped",
+        "c: do c",
+    ]
+    assert (kept / "c.out").read_text() == "1"
+
+
+def test_a_stage_that_runs_again_finds_nothing_of_before(house):
+    """Half of its outputs would make it believe in the rest; and it has another name in a database."""
+    a, b, c = house.stages
+
+    def run(config, run_dir):
+        house.ran.append("a")
+        assert not (run_dir / "more.out").exists()
+        for output in ("a.out", "more.out"):
+            (run_dir / output).write_text(str(len(house.ran)))
+
+    house.stages = (replace(a, outputs=("a.out", "more.out"), run=run), b, c)
+    house.run()
+    first = Record.read(house.run_dir, "a")
+    (house.run_dir / "a.out").unlink()
+    assert house.run() == ["a", "c"]
+    kept = house.run_dir / "previous" / first.fingerprint
+    assert house.said[:2] == ["a: a.out missing, runs again", f"a: the other outputs moved to {kept}"]
+    assert (kept / "more.out").exists()
+    second = Record.read(house.run_dir, "a")
+    assert (second.fingerprint, second.origin) == (first.fingerprint, f"{first.origin}-2")
+
+
+def test_a_stage_that_is_stopped_while_it_runs_again_goes_on_and_so_do_not_those_after_it(house):
+    house.run()
+    (house.run_dir / "a.out").unlink()
+    house.fails = {"a"}
+    with pytest.raises(KeyboardInterrupt):
+        house.run()
+    assert not (house.run_dir / "c.out").exists()
+    house.fails = {"c"}
+    with pytest.raises(KeyboardInterrupt):
+        house.run()
+    house.fails = set()
+    assert house.run() == ["c"]
+    assert "c: goes on where it was stopped" in house.said
+
+
+def test_an_interrupted_or_growing_stage_does_not_go_on_with_what_an_earlier_one_made_anew(house):
+    a, b, c = house.stages
+    house.stages = (a, b, replace(c, reads=("c", "trials"), grows="trials"))
+    house.run(trials=3)
+    (house.run_dir / "a.out").unlink()
+    assert house.run(trials=4) == ["a", "c"]
+    assert not any("goes on" in line for line in house.said)
+    house.fails = {"c"}
+    with pytest.raises(KeyboardInterrupt):
+        house.run(trials=5)
+    house.fails = set()
+    (house.run_dir / "a.out").unlink()
+    assert house.run(trials=5) == ["a", "c"]
+    assert not any("goes on" in line for line in house.said)
+
+
+def test_what_an_interrupted_stage_left_beside_its_outputs_goes_where_these_go(house):
+    a, b, c = house.stages
+
+    def run(config, run_dir):
+        left = run_dir / "a.unfinished"
+        assert house.fails or not left.exists()
+        left.write_text(str(config.a))
+        a.run(config, run_dir)
+        left.unlink()
+
+    house.stages = (replace(a, leftovers=("a.unfinished",), run=run), b, c)
+    house.fails = {"a"}
+    with pytest.raises(KeyboardInterrupt):
+        house.run()
+    first = Record.read(house.run_dir, "a")
+    house.fails = set()
+    assert house.run(a=2) == ["a", "b", "c"]
+    assert (house.run_dir / "previous" / first.fingerprint / "a.unfinished").read_text() == "1"
+    assert house.run(a=2) == []
 
 
 def test_files_of_unknown_origin_are_moved_away(house):

@@ -30,7 +30,7 @@ def ran(monkeypatch, tmp_path):
         folders.append(config.run_dir)
         assert run_dir not in others
         if config.seed == 13:
-            raise NoWinner(tried=4, budget_ms=0.5, fastest_ms=0.75)
+            raise NoWinner(tried=4, budget_ms=0.5, margin=0.02, nearest_ms=0.495)
         if config.seed == 66:
             raise KeyboardInterrupt
         run_dir.mkdir(parents=True)
@@ -127,7 +127,7 @@ def test_a_run_that_fails_does_not_stop_the_others(ran, capsys):
     assert "98.00" not in row
     assert captured.out.count("98.00") == 2
     shown = " ".join(line.strip("│ ") for line in captured.err.splitlines())
-    assert "0.750 ms" in shown
+    assert "0.495 ms" in shown
     assert "1 of 3 runs failed: seed=13 (NoWinner)" in shown
 
 

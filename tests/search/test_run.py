@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from search import run_search
-from search.errors import BudgetError, DistortionsCorrupt, InfeasibleBudget
+from search import prepare_search, run_search
+from search.errors import BudgetError, DistortionsCorrupt, InfeasibleBudget, StudyElsewhere
 from training.errors import TrainingError
 
 
@@ -86,6 +86,7 @@ def test_a_file_with_other_distortions_is_refused(
 def test_a_study_in_a_database_is_copied_when_the_search_is_over(config: dict[str, Any], tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"
     first = run_search({**config, "storage": url, "study": "one"})
+    (tmp_path / "study.db").unlink()
     run_search({**config, "storage": url, "study": "two", "seed": 0, "search": {**config["search"], "trials": 1}})
     config["search"]["trials"] = 5
     again = run_search({**config, "storage": url, "study": "one"})
@@ -93,6 +94,23 @@ def test_a_study_in_a_database_is_copied_when_the_search_is_over(config: dict[st
     with_file = run_search(config)
     pd.testing.assert_frame_equal(with_file.trials, again.trials)
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_study_in_a_file_elsewhere_is_copied_too(config: dict[str, Any], tmp_path: Path) -> None:
+    first = run_search({**config, "storage": str(tmp_path / "elsewhere" / "all.db"), "study": "one"})
+    pd.testing.assert_frame_equal(run_search(config).trials, first.trials)
+
+
+def test_trials_of_the_run_directory_are_not_replaced_by_fewer_from_elsewhere(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'elsewhere.sqlite'}"
+    first = run_search({**config, "study": "one name"})
+    with pytest.raises(StudyElsewhere, match=r"study\.db holds 4 trials, and the study one in .* 0: go on without"):
+        run_search({**config, "storage": url, "study": "one"})
+    config["search"]["trials"] = 5
+    second = run_search({**config, "study": "another name"})
+    pd.testing.assert_frame_equal(second.trials[:4], first.trials)
 
 
 def test_relative_budget_refers_to_the_dense_latency_measured_once(config: dict[str, Any], tmp_path: Path) -> None:
@@ -119,3 +137,14 @@ def test_missing_supernet_is_named(config: dict[str, Any], tmp_path: Path) -> No
     (tmp_path / "supernet.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"supernet\.safetensors"):
         run_search(config)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.5])
+def test_the_front_is_that_of_the_corrected_predictor(config: dict[str, Any], tmp_path: Path, factor: float) -> None:
+    (tmp_path / "dense.json").write_text(json.dumps({"measured_ms": 1e3}))
+    (tmp_path / "calibration.json").write_text('{"factor": 1.0}')
+    before = prepare_search({**config, "budget": "front"}).budgets_ms
+    (tmp_path / "calibration.json").write_text(json.dumps({"factor": factor}))
+    after = prepare_search({**config, "budget": "front"}).budgets_ms
+    assert after[0] == before[0] == pytest.approx(1e3)
+    assert after[-1] == pytest.approx(factor * before[-1])

@@ -167,7 +167,7 @@ def test_resuming_under_a_pruning_algorithm_gives_the_same_bits(
 
 def test_a_finished_training_is_only_read(few_digits: Dataset, make_cnn: MakeCnn, tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    model, other = make_cnn(), make_cnn(seed=1)
+    model, other = make_cnn(), make_cnn()
     first = fit(model, few_digits, QUICK, checkpoint=path)
     written = path.read_bytes()
     second = fit(other, few_digits, QUICK, checkpoint=path)
@@ -286,6 +286,20 @@ def test_a_checkpoint_of_another_teacher_is_refused(few_digits: Dataset, make_cn
         next(teacher.parameters()).mul_(1.01)
     with pytest.raises(CheckpointMismatch, match="its teacher"):
         fit(make_cnn(), few_digits, quick, teacher=teacher, checkpoint=path)
+
+
+def test_a_checkpoint_that_began_with_other_weights_is_refused(
+    few_digits: Dataset, make_cnn: MakeCnn, tmp_path: Path
+) -> None:
+    """It would give another network than the one that was to be trained; an older version's does not tell."""
+    path, quick, other = tmp_path / "state.safetensors", replace(QUICK, epochs=1), make_cnn(seed=1)
+    fit(make_cnn(), few_digits, quick, checkpoint=path)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(CheckpointMismatch, match="weights before the first step"):
+        fit(other, few_digits, quick, checkpoint=path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
+    save_checkpoint(path, {key: value for key, value in load_checkpoint(path).items() if key != "start"})
+    fit(other, few_digits, quick, checkpoint=path)
 
 
 def test_a_picture_that_is_left_over_does_not_meet_a_batch_norm_alone(digits: Dataset) -> None:
