@@ -43,6 +43,9 @@ def handles(*targets: str) -> Callable[[Handler], Handler]:
 class Capture:
     """One translation in progress: of a program for a batch of one sample.
 
+    Constants are called `state:` and their path if the network holds them, and otherwise by the node that they are of
+    and, behind a point, what they are to it: whatever the network's parts are called, no two share a name.
+
     Attributes:
         mixing: nodes that, by their form, might mix samples of a batch.
     """
@@ -105,7 +108,8 @@ class Capture:
         return [result for result, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
 
     def _require_constant(self, node: FxNode, needed: set[FxNode]) -> None:
-        changed = {spec.target for spec in self.program.graph_signature.output_specs if spec.target is not None}
+        outputs = self.program.graph_signature.output_specs
+        changed = {spec.target for spec in outputs if spec.kind is not OutputKind.USER_INPUT_MUTATION} - {None}
         if self.names.get(node) in changed and node in needed:
             raise UnsupportedOperator(
                 f"buffer {self.names[node]} changes with every run, and what the network returns depends on it; a "
@@ -228,8 +232,8 @@ class Capture:
             return None
         if not isinstance(value, FxNode) or not isinstance(self.known.get(value), Tensor):
             raise self.refusal(node, f"argument {index} is computed from the input; it has to be a parameter or buffer")
-        name = self.names.get(value, value.name)
-        _require_finite(self.known[value], name)
+        _require_finite(self.known[value], self.names.get(value, value.name))
+        name = f"state:{self.names[value]}" if value in self.names else f"{value.name}.value"
         if name not in self.constants:
             self.constants[name] = to_array(self.known[value])
         return name
