@@ -24,6 +24,8 @@ Result = str | tuple[str | None, ...] | None
 Handler = Callable[["Capture", FxNode], Result]
 HANDLERS: dict[str, Handler] = {}
 INPUT_TYPES = (torch.float32, torch.int64, torch.int32)
+TYPES = (*INPUT_TYPES, torch.float64, torch.bool)
+"""What may be computed on the way; double precision is computed in single."""
 OF_A_SHAPE = frozenset(f"aten.{name}.default" for name in (
     "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full",
 ))  # fmt: skip
@@ -186,8 +188,12 @@ class Capture:
         target = str(node.target) if node.op == "call_function" else node.op
         if target not in HANDLERS:
             raise self.refusal(node, f"there is no kernel for {target}")
-        if any(isinstance(size, torch.SymInt) for result in tree_leaves(node.meta["val"]) for size in result.shape):
-            raise self.refusal(node, "its shape depends on values; where a mask chooses elements, give their numbers")
+        for result in tree_leaves(node.meta["val"]):
+            if any(isinstance(size, torch.SymInt) for size in result.shape):
+                why = "its shape depends on values; where a mask chooses elements, give their numbers"
+                raise self.refusal(node, why)
+            if result.dtype not in TYPES:
+                raise self.refusal(node, f"tensors of {result.dtype} are not supported, only float32")
         return HANDLERS[target]
 
     def refusal(self, node: FxNode, why: str) -> UnsupportedOperator:
