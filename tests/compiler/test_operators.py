@@ -157,6 +157,7 @@ IMAGES: dict[str, nn.Module] = {
     "transposed, kernel as stride": nn.ConvTranspose2d(5, 16, 2, 2),
     "max pool, ceil": nn.MaxPool2d(3, 2, 1, ceil_mode=True),
     "max pool, dilated": nn.MaxPool2d((2, 3), 1, 1, dilation=2),
+    "max pool, all padding": nn.Sequential(nn.MaxPool2d((2, 1), 1, (1, 0), dilation=(10, 1)), nn.Tanh()),
     "average pool, ceil": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
     "average pool, ceil, valid": nn.AvgPool2d((2, 3), 2, 1, ceil_mode=True, count_include_pad=False),
     "average pool, divisor": nn.AvgPool2d(3, 2, divisor_override=4),
