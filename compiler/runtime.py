@@ -98,7 +98,7 @@ class Program:
         if target.runs_here:
             loaded = _load(library)
             shared = signature.threads > 1
-            self._run = loaded.npas_run_shared if shared else loaded.npas_run
+            self._run = _function(loaded, library, "npas_run_shared" if shared else "npas_run")
             self._run.restype = ctypes.c_int if shared else None
             self._run.argtypes = [ctypes.c_void_p] * (6 if shared else 5)
             self._team = (_new_team(self, loaded),) if shared else ()
@@ -171,6 +171,16 @@ def _load(library: Path) -> ctypes.CDLL:
         raise CannotRunHere(
             f"{library} cannot be loaded: {error}. It was built on another system: compile the network on this one, or "
             "build its program with build_standalone."
+        ) from error
+
+
+def _function(loaded: ctypes.CDLL, library: Path, name: str) -> Any:
+    try:
+        return getattr(loaded, name)
+    except AttributeError as error:
+        raise CannotRunHere(
+            f"{library} has no function {name}, which every compiled network has: it is something else, or was made by "
+            "another version. Compile the network again."
         ) from error
 
 
