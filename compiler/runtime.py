@@ -237,11 +237,13 @@ def check_inputs(inputs: Sequence[Any], signature: Signature) -> list[npt.NDArra
             raise InputMismatch(f"input {index} is on {device}; a compiled network runs on the CPU: call .cpu() first")
         if not isinstance(value, np.ndarray):
             value = value.detach().numpy()
-        if types[index] != "float32" and int(np.abs(value).max()) > LARGEST_INTEGER:
-            raise InputMismatch(
-                f"input {index} holds {int(np.abs(value).max())}; a compiled network reads whole numbers up to "
-                f"{LARGEST_INTEGER} exactly, and no larger ones"
-            )
+        if types[index] != "float32":
+            farthest = max(int(value.max()), int(value.min()), key=abs)
+            if abs(farthest) > LARGEST_INTEGER:
+                raise InputMismatch(
+                    f"input {index} holds {farthest}; a compiled network reads whole numbers up to {LARGEST_INTEGER} "
+                    "exactly, and no larger ones"
+                )
         arrays.append(np.ascontiguousarray(value, np.float32))
     if len({len(array) for array in arrays}) > 1:
         raise InputMismatch(f"the inputs have different batch sizes: {[len(array) for array in arrays]}")
