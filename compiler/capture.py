@@ -48,9 +48,8 @@ class Captured:
         self._program = _exported(model, inputs)
         translation = Capture(self._program)
         translation.graph()
-        if translation.mixing:
-            with _evaluating(model):
-                require_independent_samples(model, inputs, translation.mixing)
+        with _evaluating(model):
+            require_independent_samples(model, inputs, translation.mixing)
 
     def graph(self) -> Graph:
         """The graph of the module as it is now."""

@@ -56,7 +56,9 @@ def compile_model(
     Args:
         model: any module that `torch.export` captures and whose operators are supported; left as it was.
         example_inputs: tensors [N, ...]. The batch size may differ later, the rest may not. Tensors in lists and
-            dictionaries are handed over one by one to the compiled network, which also returns a flat tuple.
+            dictionaries are handed over one by one to the compiled network, which also returns a flat tuple. Whole
+            numbers are computed with as floats, exactly up to 2^24: larger inputs are refused, but larger products and
+            sums of them are rounded, which matters to remainders, such as of a hash.
         device: name of a target (`local`, `x86_avx2`, `aarch64_neon`, ...), or a target. For a processor of another
             family a cross compiler is needed, see `find_compiler`; such a network can be saved and be built as a
             program, but neither called nor timed here.

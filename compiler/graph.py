@@ -144,9 +144,10 @@ class Reduce(Op):
 
 @dataclass(frozen=True)
 class Softmax(Op):
-    """Along each row; its logarithm if `log`."""
+    """Along each row; its logarithm if `log`. If `masked`, a row of nothing but -inf gives zeros instead of NaN."""
 
     log: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True)

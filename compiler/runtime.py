@@ -98,7 +98,7 @@ class Program:
         if target.runs_here:
             loaded = _load(library)
             shared = signature.threads > 1
-            self._run = loaded.npas_run_shared if shared else loaded.npas_run
+            self._run = _function(loaded, library, "npas_run_shared" if shared else "npas_run")
             self._run.restype = ctypes.c_int if shared else None
             self._run.argtypes = [ctypes.c_void_p] * (6 if shared else 5)
             self._team = (_new_team(self, loaded),) if shared else ()
@@ -174,6 +174,16 @@ def _load(library: Path) -> ctypes.CDLL:
         ) from error
 
 
+def _function(loaded: ctypes.CDLL, library: Path, name: str) -> Any:
+    try:
+        return getattr(loaded, name)
+    except AttributeError as error:
+        raise CannotRunHere(
+            f"{library} has no function {name}, which every compiled network has: it is something else, or was made by "
+            "another version. Compile the network again."
+        ) from error
+
+
 def _new_team(program: Program, library: ctypes.CDLL) -> int:
     """Address of a team that ends when `program` does.
 
@@ -227,11 +237,13 @@ def check_inputs(inputs: Sequence[Any], signature: Signature) -> list[npt.NDArra
             raise InputMismatch(f"input {index} is on {device}; a compiled network runs on the CPU: call .cpu() first")
         if not isinstance(value, np.ndarray):
             value = value.detach().numpy()
-        if types[index] != "float32" and int(np.abs(value).max()) > LARGEST_INTEGER:
-            raise InputMismatch(
-                f"input {index} holds {int(np.abs(value).max())}; a compiled network reads whole numbers up to "
-                f"{LARGEST_INTEGER} exactly, and no larger ones"
-            )
+        if types[index] != "float32":
+            farthest = max(int(value.max()), int(value.min()), key=abs)
+            if abs(farthest) > LARGEST_INTEGER:
+                raise InputMismatch(
+                    f"input {index} holds {farthest}; a compiled network reads whole numbers up to {LARGEST_INTEGER} "
+                    "exactly, and no larger ones"
+                )
         arrays.append(np.ascontiguousarray(value, np.float32))
     if len({len(array) for array in arrays}) > 1:
         raise InputMismatch(f"the inputs have different batch sizes: {[len(array) for array in arrays]}")

@@ -71,7 +71,8 @@ def spec_of(node: Node, graph: Graph, source: int = 0) -> KernelSpec:
         case Reduce():
             return plain.named(f"reduce_{op.kind}")
         case Softmax():
-            return KernelSpec("log_softmax" if op.log else "softmax", channels, channels, height, width)
+            name = "log_softmax" if op.log else "masked_softmax" if op.masked else "softmax"
+            return KernelSpec(name, channels, channels, height, width)
         case Normalise():
             return KernelSpec("group_norm" if op.groups else "layer_norm", channels, channels, height, width)
         case MatMul():

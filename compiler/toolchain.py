@@ -1,4 +1,7 @@
-"""The system's C compiler, behind a cache keyed by content."""
+"""The system's C compiler, behind a cache keyed by content.
+
+Beside every file of the cache lies its digest: one that is no longer as it was made is made again.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,7 +91,7 @@ def compiler_version(command: tuple[str, ...]) -> str:
 
 
 def build_library(functions: Sequence[str], driver: str, target: Target) -> Path:
-    """Compile each function and the driver, and link them; what is in the cache already is not compiled again.
+    """Compile each function and the driver, and link them; what is whole in the cache is not compiled again.
 
     Returns:
         path of the shared library, which is kept in the cache.
@@ -108,32 +112,41 @@ def build_library(functions: Sequence[str], driver: str, target: Target) -> Path
     flags = build_flags(target)
     version = (*compiler[1:], compiler_version(compiler))
 
-    def compile_one(source: str) -> Path:
-        path = cache / f"{_key(source, *flags, *version)}.o"
-        return path if path.exists() else _run(compiler, [*flags, "-c"], source, path)
+    sources = {cache / f"{_key(source, *flags, *version)}.o": source for source in (*functions, driver)}
+    library = cache / f"{_key(*(path.name for path in sources))}.so"
+    if _is_whole(library):
+        return library
+
+    def compile_one(path: Path) -> None:
+        if not _is_whole(path):
+            _run(compiler, [*flags, "-c"], sources[path], path)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        objects = list(pool.map(compile_one, [*functions, driver]))
-    library = cache / f"{_key(*(path.name for path in objects))}.so"
-    if not library.exists():
-        _run(compiler, [*flags, "-shared", "-pthread", *map(str, objects), "-lm"], None, library)
-    return library
+        list(pool.map(compile_one, sources))
+    return _run(compiler, [*flags, "-shared", "-pthread", *map(str, sources), "-lm"], None, library)
 
 
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether a file of the cache is there and has the digest that lies beside it."""
+    try:
+        return _digest_of(path).read_bytes() == hashlib.sha256(path.read_bytes()).hexdigest().encode()
+    except OSError:
+        return False
+
+
+def _digest_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
 def _run(compiler: tuple[str, ...], arguments: list[str], source: str | None, output: Path) -> Path:
     """Run the compiler into a temporary file beside `output`, then move it there."""
-    try:
+    with _writing(output.parent):
         handle, temporary = tempfile.mkstemp(dir=output.parent, suffix=output.suffix)
-    except OSError as error:
-        raise CacheUnwritable(
-            f"cannot write to the kernel cache {output.parent}: {error.strerror}; "
-            "free some space, or set NPAS_CACHE to a writable directory"
-        ) from error
-    os.close(handle)
+        os.close(handle)
     command = [*compiler, *arguments, "-o", temporary]
     if source is not None:
         command += ["-x", "c", "-"]
@@ -146,8 +159,30 @@ def _run(compiler: tuple[str, ...], arguments: list[str], source: str | None, ou
                 f"{compiler[0]} failed with exit code {result.returncode}:\n{result.stderr.strip()[:2000]}\n"
                 f"command: {' '.join(command)}"
             )
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, output)
+        with _writing(output.parent):
+            _keep(Path(temporary), output)
     finally:
         Path(temporary).unlink(missing_ok=True)
     return output
+
+
+def _keep(temporary: Path, output: Path) -> None:
+    """Move a file to its place in the cache once the disk holds all of it, and put its digest beside it."""
+    with temporary.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+    temporary.chmod(0o755)
+    temporary.replace(output)
+    _digest_of(output).write_text(digest)
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    """Names the cache if the system refuses to write to it."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheUnwritable(
+            f"cannot write to the kernel cache {cache}: {error.strerror}; "
+            "free some space, or set NPAS_CACHE to a writable directory"
+        ) from error

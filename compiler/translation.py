@@ -24,6 +24,8 @@ Result = str | tuple[str | None, ...] | None
 Handler = Callable[["Capture", FxNode], Result]
 HANDLERS: dict[str, Handler] = {}
 INPUT_TYPES = (torch.float32, torch.int64, torch.int32)
+TYPES = (*INPUT_TYPES, torch.float64, torch.bool)
+"""What may be computed on the way; double precision is computed in single."""
 OF_A_SHAPE = frozenset(f"aten.{name}.default" for name in (
     "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full",
 ))  # fmt: skip
@@ -42,6 +44,9 @@ def handles(*targets: str) -> Callable[[Handler], Handler]:
 
 class Capture:
     """One translation in progress: of a program for a batch of one sample.
+
+    Constants are called `state:` and their path if the network holds them, and otherwise by the node that they are of
+    and, behind a point, what they are to it: whatever the network's parts are called, no two share a name.
 
     Attributes:
         mixing: nodes that, by their form, might mix samples of a batch.
@@ -105,7 +110,8 @@ class Capture:
         return [result for result, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
 
     def _require_constant(self, node: FxNode, needed: set[FxNode]) -> None:
-        changed = {spec.target for spec in self.program.graph_signature.output_specs if spec.target is not None}
+        outputs = self.program.graph_signature.output_specs
+        changed = {spec.target for spec in outputs if spec.kind is not OutputKind.USER_INPUT_MUTATION} - {None}
         if self.names.get(node) in changed and node in needed:
             raise UnsupportedOperator(
                 f"buffer {self.names[node]} changes with every run, and what the network returns depends on it; a "
@@ -182,8 +188,12 @@ class Capture:
         target = str(node.target) if node.op == "call_function" else node.op
         if target not in HANDLERS:
             raise self.refusal(node, f"there is no kernel for {target}")
-        if any(isinstance(size, torch.SymInt) for result in tree_leaves(node.meta["val"]) for size in result.shape):
-            raise self.refusal(node, "its shape depends on values; where a mask chooses elements, give their numbers")
+        for result in tree_leaves(node.meta["val"]):
+            if any(isinstance(size, torch.SymInt) for size in result.shape):
+                why = "its shape depends on values; where a mask chooses elements, give their numbers"
+                raise self.refusal(node, why)
+            if result.dtype not in TYPES:
+                raise self.refusal(node, f"tensors of {result.dtype} are not supported, only float32")
         return HANDLERS[target]
 
     def refusal(self, node: FxNode, why: str) -> UnsupportedOperator:
@@ -228,8 +238,8 @@ class Capture:
             return None
         if not isinstance(value, FxNode) or not isinstance(self.known.get(value), Tensor):
             raise self.refusal(node, f"argument {index} is computed from the input; it has to be a parameter or buffer")
-        name = self.names.get(value, value.name)
-        _require_finite(self.known[value], name)
+        _require_finite(self.known[value], self.names.get(value, value.name))
+        name = f"state:{self.names[value]}" if value in self.names else f"{value.name}.value"
         if name not in self.constants:
             self.constants[name] = to_array(self.known[value])
         return name

@@ -51,7 +51,7 @@ _SOFTMAX = """\
       float *q = y + y0 + b * yplane + i * yrow, a = -__builtin_inff();
       {{
 {max}      }}
-      const float top = a;
+      const float top = {top};
       vf total = npas_splat(0.0f);
       long j = 0;
       for (; j + VL <= width; j += VL) {{
@@ -90,7 +90,7 @@ class Rows(Family):
         )
 
     def code(self, spec: KernelSpec, schedule: Schedule, use: Operands, target: Target) -> Code:
-        body = _softmax(spec.op == "log_softmax") if "softmax" in spec.op else _reduction(spec.op)
+        body = _softmax(spec.op) if "softmax" in spec.op else _reduction(spec.op)
         name = f"rows_{spec.op}"
         source = f"""
 {signature(name)}
@@ -118,12 +118,17 @@ def _reduction(op: str) -> str:
     return f"      float a = {start};\n{loop}      y[y0 + b * yplane + i * yrow] = {result};\n"
 
 
-def _softmax(log: bool) -> str:
-    """exp(x - max) / sum, or x - max - log(sum)."""
-    finish = "const float share = 1.0f / sum;\n      for (j = 0; j < width; j++) q[j] *= share;"
-    if log:
+def _softmax(op: str) -> str:
+    """exp(x - max) / sum, or x - max - log(sum); zeros for a row that is masked everywhere."""
+    top, scaled = "a", "for (j = 0; j < width; j++) q[j] *= share;"
+    if op == "log_softmax":
         finish = "const float shift = top + logf(sum);\n      for (j = 0; j < width; j++) q[j] = p[j] - shift;"
-    return _SOFTMAX.format(max=_MAX, finish=finish)
+    elif op == "masked_softmax":
+        top = f"a == {_LOWEST} ? 0.0f : a"
+        finish = f"const float share = sum == 0.0f ? 0.0f : 1.0f / sum;\n      {scaled}"
+    else:
+        finish = f"const float share = 1.0f / sum;\n      {scaled}"
+    return _SOFTMAX.format(max=_MAX, top=top, finish=finish)
 
 
-register("rows", Rows(), "softmax", "log_softmax", *(f"reduce_{kind}" for kind in _REDUCTIONS))
+register("rows", Rows(), "softmax", "log_softmax", "masked_softmax", *(f"reduce_{kind}" for kind in _REDUCTIONS))

@@ -138,6 +138,8 @@ class _Removal:
                     zero &= self.graph.constants[op.bias] == 0
             if isinstance(op, (Activation, Arithmetic)):
                 functions = (op.kind, *functions)
+            if isinstance(op, TablePool) and not all(count for _, count, _ in (*op.rows, *op.cols)):
+                zero[:] = False  # the maximum of nothing is -inf
             if any(function.partition("(")[0] not in FROM_ZERO for function in functions):
                 zero[:] = False
         return zero

@@ -71,11 +71,11 @@ def _window(node: FxNode) -> tuple[Pair, Pair, Pair]:
 
 
 def _cut(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[Window, ...]:
-    """Windows without what lies in the padding."""
+    """Windows without what lies in the padding; of one that lies there wholly, nothing is left."""
     windows = []
     for index in range(out):
         inside = [p for k in range(kernel) if 0 <= (p := index * stride - padding + k * dilation) < size]
-        windows.append((inside[0], len(inside), dilation))
+        windows.append((inside[0] if inside else 0, len(inside), dilation))
     return tuple(windows)
 
 

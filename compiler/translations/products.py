@@ -54,7 +54,9 @@ def _addmm(capture: Capture, node: FxNode) -> Result:
 
 @handles("aten.scaled_dot_product_attention.default")
 def _attention(capture: Capture, node: FxNode) -> Result:
-    """softmax(q k^T * scale + mask) v."""
+    """softmax(q k^T * scale + mask) v, the softmax of what is masked everywhere being zero."""
+    if argument(node, 4, 0.0):
+        raise capture.refusal(node, "it drops elements at random; pass dropout_p=0 in evaluation mode")
     query, key, value = (tuple(argument(node, index).meta["val"].shape) for index in range(3))
     scale = argument(node, 6)
     factor = 1 / math.sqrt(query[-1]) if scale is None else float(scale)
@@ -73,7 +75,7 @@ def _attention(capture: Capture, node: FxNode) -> Result:
     mask = _mask(capture, node, (*batch, query[-2], key[-2]))
     if mask is not None:
         products = capture.store(node, Add(), scores, products, mask)
-    weights = capture.store(node, Softmax(), scores, products)
+    weights = capture.store(node, Softmax(masked=_masks_rows(capture, argument(node, 3))), scores, products)
     mixed = capture.store(node, MatMul(), (count, query[-2], value[-1]), weights, names[2])
     return capture.give(node, mixed)
 
@@ -97,6 +99,14 @@ def _mask(capture: Capture, node: FxNode, shape: Sequence[int]) -> str | None:
         known = torch.zeros(known.shape).masked_fill(~known, -math.inf)
     value = capture.keep(node, known.expand(*shape).reshape(matrices))
     return capture.store(node, Constant(value), matrices)
+
+
+def _masks_rows(capture: Capture, mask: FxNode | None) -> bool:
+    """Whether a row of scores may be masked everywhere."""
+    if mask is None or not capture.is_known(mask):
+        return mask is not None
+    known = capture.known[mask]
+    return bool((~known if known.dtype == torch.bool else known == -math.inf).all(-1).any())
 
 
 def _apply(capture: Capture, node: FxNode, weight: str, bias: str | None, at: int = 0) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.fx import Node as FxNode
 
-from compiler.graph import GlobalPool, Reduce
+from compiler.graph import Activation, GlobalPool, Reduce
 from compiler.translation import Capture, Result, argument, handles
 
 KINDS = {
@@ -25,7 +26,15 @@ KINDS = {
 @handles(*KINDS)
 def _reduction(capture: Capture, node: FxNode) -> Result:
     everything = str(node.target) in ("aten.mean.default", "aten.sum.default")
-    return _reduce(capture, node, KINDS[str(node.target)], [] if everything else argument(node, 1, []))
+    kind, axes = KINDS[str(node.target)], [] if everything else argument(node, 1, [])
+    before, after = argument(node, 0).meta["val"].dtype, node.meta["val"].dtype
+    if kind == "sum" and after == torch.bool:
+        raise capture.refusal(node, "a sum that is a truth value is not supported; use any()")
+    if before.is_floating_point and not after.is_floating_point:
+        rows = as_rows(capture, node, axes)
+        whole = capture.store(node, Activation("trunc"), capture.shape_of(rows), rows)
+        return of_rows(capture, node, kind, whole)
+    return _reduce(capture, node, kind, axes)
 
 
 @handles("aten.max.dim", "aten.min.dim")

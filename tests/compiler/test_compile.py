@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compiler import KernelSpec, compile_model, compile_specs
 from compiler.errors import InputMismatch, InvalidWeights, MixedSamples, UnsupportedOperator
+from compiler.independence import require_independent_samples
 from pruning import Sparsity, make_scheme
 
 SCHEMES = [
@@ -313,14 +314,49 @@ class Mixing(nn.Module):
                 return x.mean((2, 3)).squeeze()
             case "last states":
                 return self.layer(x.flatten(2))[1]
+            case "all pairs":
+                return (x.unsqueeze(1) - x).abs().mean((1, 3, 4))
+            case "axis of a matrix":
+                return (x.mean((1, 2)) @ x.flatten(1, 2).transpose(1, 2)).sum(1)
+            case "their number":
+                return x / x.shape[0]
             case _:
                 return x.flatten(1) @ x.flatten(1).T
 
 
 @pytest.mark.parametrize("form", ["mean of the batch", "transposed", "squeezed", "product", "last states"])
 def test_networks_whose_samples_mix_are_refused_by_name(form: str) -> None:
-    with pytest.raises(MixedSamples, match="one sample at a time"):
+    with pytest.raises(MixedSamples, match=r"one sample at a time.*Operators that could mix them"):
         compile_model(Mixing(form), torch.randn(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("form", ["all pairs", "axis of a matrix", "their number"])
+def test_samples_that_mix_unseen_are_refused_too(form: str) -> None:
+    with pytest.raises(MixedSamples, match=r"depends on the other one.*x\.shape\[0\] used as a number"):
+        compile_model(Mixing(form), torch.randn(1, 3, 8, 8))
+
+
+class Single(nn.Module):
+    """Runs on one sample only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.arange(3.0).reshape(x.shape)
+
+
+def test_a_network_that_torch_runs_on_one_sample_only_is_compiled_for_it() -> None:
+    x = torch.randn(1, 3)
+    assert torch.equal(compile_model(Single(), x)(x), x + torch.arange(3.0))
+
+
+class Rounding(nn.Module):
+    """How it rounds depends on the size of the batch, what it would return without rounding does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1e5 * len(x) - 1e5 * len(x)
+
+
+def test_samples_that_differ_by_rounding_do_not_mix() -> None:
+    require_independent_samples(Rounding(), [torch.randn(1, 64)], [])
 
 
 class Counting(nn.Module):
@@ -427,10 +463,11 @@ def test_nan_on_random_inputs_does_not_pass_for_mixed_samples() -> None:
     assert torch.allclose(compiled(x), x.flatten(1).log(), atol=1e-6)
 
 
-def test_whole_numbers_that_floats_cannot_hold_are_refused() -> None:
+@pytest.mark.parametrize("number", [2**24 + 1, -(2**24) - 1, -(2**63)])
+def test_whole_numbers_that_floats_cannot_hold_are_refused(number: int) -> None:
     compiled = compile_model(nn.Embedding(3, 4), torch.zeros(1, 2, dtype=torch.int64))
-    with pytest.raises(InputMismatch, match="16777217"):
-        compiled(torch.tensor([[0, 2**24 + 1]]))
+    with pytest.raises(InputMismatch, match=f"holds {number};"):
+        compiled(torch.tensor([[0, number]]))
 
 
 def test_kernels_that_their_spec_does_not_describe_are_not_compiled_alone() -> None:

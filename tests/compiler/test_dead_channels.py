@@ -111,3 +111,12 @@ def test_a_depthwise_convolution_may_come_down_to_one_channel() -> None:
     with torch.no_grad():
         model[4].weight[:, [0, 1, 2, 4, 5, 6, 7]] = 0
     assert [widths(model, X)[name] for name in "024"] == [1, 1, 5]
+
+
+def test_a_maximum_of_nothing_is_not_zero() -> None:
+    torch.manual_seed(0)
+    first, last = nn.Conv2d(3, 24, 1, bias=False), nn.Conv2d(24, 5, 1)
+    with torch.no_grad():
+        first.weight[:8] = 0
+    whole = nn.Sequential(first, nn.MaxPool2d((2, 1), 1, (1, 0), dilation=(9, 1)), nn.Tanh(), last)
+    assert widths(whole.eval(), X)["0"] == 24

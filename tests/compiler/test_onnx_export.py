@@ -197,6 +197,28 @@ def test_file_that_computes_something_else_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+class Infinite(nn.Module):
+    """Logarithms that both give; or, in the second place, remainders by infinity, which only torch gives."""
+
+    def __init__(self, *, agreed: bool) -> None:
+        super().__init__()
+        self.agreed = agreed
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x.log(), x * 2) if self.agreed else (x * 2, torch.remainder(x, torch.inf))
+
+
+def test_nan_in_a_later_output_is_a_difference(tmp_path: Path) -> None:
+    with pytest.raises(ExportFailed, match="infinite or not a number"):
+        export_onnx(Infinite(agreed=False), torch.rand(3, 4) + 0.1, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_and_infinities_that_torch_gives_too_are_no_difference(tmp_path: Path) -> None:
+    x = torch.tensor([[0.0, -1.0, 0.2, 0.7]])
+    assert export_onnx(Infinite(agreed=True), x, tmp_path / "model.onnx").max_error <= 1e-5
+
+
 def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportFailed, match=r"is a folder"):
         export_onnx(nn.Identity(), torch.randn(1, 3), tmp_path)

@@ -157,6 +157,7 @@ IMAGES: dict[str, nn.Module] = {
     "transposed, kernel as stride": nn.ConvTranspose2d(5, 16, 2, 2),
     "max pool, ceil": nn.MaxPool2d(3, 2, 1, ceil_mode=True),
     "max pool, dilated": nn.MaxPool2d((2, 3), 1, 1, dilation=2),
+    "max pool, all padding": nn.Sequential(nn.MaxPool2d((2, 1), 1, (1, 0), dilation=(10, 1)), nn.Tanh()),
     "average pool, ceil": nn.AvgPool2d(3, 2, 1, ceil_mode=True),
     "average pool, ceil, valid": nn.AvgPool2d((2, 3), 2, 1, ceil_mode=True, count_include_pad=False),
     "average pool, divisor": nn.AvgPool2d(3, 2, divisor_override=4),
@@ -232,6 +233,14 @@ IMAGES: dict[str, nn.Module] = {
         lambda x: torch.clamp(x, x.flip(1), torch.tensor(0.4)).clamp(min=torch.tensor(-1.0))
     ),
     "whole numbers of floats": Function(lambda x: (3 * x).int().float() + (2 * x).long() * x),
+    "sums in whole numbers": Function(
+        lambda x: (
+            x.sum(1, dtype=torch.int64) * 0.5,
+            (2 * x).sum((2, 3), True, dtype=torch.int32) + x,
+            (x > 0).sum(2) * 0.5,
+        )
+    ),
+    "sums in another precision": Function(lambda x: x.sum(3, dtype=torch.float32) + x.sum(3, dtype=torch.float64)),
     "cosines": Function(lambda x: F.cosine_similarity(x, x.flip(2), dim=1)),
     "infinite": Function(lambda x: (1 / x.round()).isinf().float() + (1 / x.round()).isfinite() * x),
     "patches put back": Function(
@@ -405,6 +414,20 @@ def test_padding_is_told_from_words() -> None:
 def test_truth_is_not_handed_back_as_a_number() -> None:
     with pytest.raises(UnsupportedOperator, match=r"returns gt of torch\.bool, not of float32"):
         compile_model(Function(lambda x: x > 0), torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda x: x.sum(1, dtype=torch.int8) * 0.5, r"torch\.int8 are not supported"),
+        (lambda x: x.softmax(1, dtype=torch.float16) * x, r"torch\.float16 are not supported"),
+        (lambda x: x.mean(1, dtype=torch.bfloat16) * x[:, 0], r"torch\.bfloat16 are not supported"),
+        (lambda x: x.sum(1, dtype=torch.bool) * 0.5, r"use any\(\)"),
+    ],
+)
+def test_results_of_other_types_are_refused(function: Callable[..., object], said: str) -> None:
+    with pytest.raises(UnsupportedOperator, match=said):
+        compile_model(Function(function), torch.randn(1, 3, 4))
 
 
 def test_bits_of_whole_numbers_are_refused() -> None:

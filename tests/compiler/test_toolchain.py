@@ -1,14 +1,18 @@
+import ctypes
 import shlex
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from compiler import compile_model
-from compiler.errors import CacheUnwritable, CompilationFailed, CompilerMissing
+from compiler.errors import CacheUnwritable, CannotRunHere, CompilationFailed, CompilerMissing
+from compiler.runtime import Program, Signature
 from compiler.target import find_target, local_architecture, local_target
 from compiler.toolchain import build_flags, build_library, cache_directory, compiler_version, find_compiler
 
@@ -41,6 +45,58 @@ def test_a_second_compile_calls_no_compiler(cache: Path, tmp_path: Path, monkeyp
     other = nn.Conv2d(3, 20, 3)
     compile_model(other, x)
     assert len(calls.read_text().splitlines()) == first
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def altered(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def undigested(path: Path) -> None:
+    path.with_name(f"{path.name}.sha256").unlink()
+
+
+@pytest.mark.parametrize("damage", [emptied, truncated, altered, zeroed, undigested, Path.unlink])
+@pytest.mark.parametrize("kind", ["so", "o"])
+def test_a_damaged_file_of_the_cache_is_made_again(cache: Path, kind: str, damage: Callable[[Path], None]) -> None:
+    target, source = local_target(), '#define EXPORT __attribute__((visibility("default")))\n'
+    functions, driver = [f"{source}int npas_six(void) {{ return 6; }}"], f"int npas_six(void);\n{source}"
+    driver += "EXPORT int npas_answer(void) { return 7 * npas_six(); }"
+    library = build_library(functions, driver, target)
+    whole = {path: path.read_bytes() for path in cache.iterdir()}
+    if kind == "o":
+        library.unlink()
+    for path in cache.glob(f"*.{kind}"):
+        damage(path)
+    assert build_library(functions, driver, target) == library
+    assert {path: path.read_bytes() for path in cache.iterdir()} == whole
+    assert ctypes.CDLL(str(library)).npas_answer() == 42
+
+
+def test_a_cache_that_is_whole_is_left_alone(cache: Path) -> None:
+    library = build_library([], "int x;", local_target())
+    written = library.stat().st_mtime_ns
+    assert build_library([], "int x;", local_target()) == library
+    assert library.stat().st_mtime_ns == written
+
+
+def test_a_library_of_something_else_is_refused_by_name(cache: Path) -> None:
+    library = build_library([], "int x;", local_target())
+    with pytest.raises(CannotRunHere, match=r"has no function npas_run\b"):
+        Program(library, np.zeros(0, np.uint8), Signature((), (), (), 0, 0), local_target())
 
 
 def test_a_missing_compiler_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch) -> None:
