@@ -26,8 +26,8 @@ class SupernetRecipe(Recipe):
         mild_share: share of the training that follows, in which rates go up to `mild_rate`; then all rates.
         mild_rate: see `mild_share`.
         settle_share: share of the training, at its end, in which the weights of the largest member are moved by its
-            gradient and the mean of the students', no longer by the sum of all: the students, of which there are more,
-            would keep it from the end of a training of its own.
+            gradient and the mean of the students', not by the sum of all. The largest then comes nearer to what it
+            would be alone; the others come less near to the best that the shared weights could give them.
         recalibration_batches: for the validation of an epoch's largest and smallest member.
 
     Raises:
@@ -48,7 +48,7 @@ class SupernetRecipe(Recipe):
     dense_share: float = 0.25
     mild_share: float = 0.25
     mild_rate: float = 3.0
-    settle_share: float = 0.5
+    settle_share: float = 0.0
     recalibration_batches: int = 8
 
     def __post_init__(self) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -47,10 +46,10 @@ def train_supernet(
     """Trains a supernet in place, on the device where it is (2011.09118, 2102.07954).
 
     A step: the largest member on the labels, the smallest and random ones on the largest one's soft output; their
-    gradients add up, are clipped by norm, and move the shared weights once. Towards the end of the training the
-    students' count by their mean where the largest has the weight too (see `SupernetRecipe.settle_share`). Judged and
-    left behind is the exponential moving average of the weights. The seed alone decides the order of the pictures, the
-    augmentation and the members; torch's global random state is left alone.
+    gradients add up, are clipped by norm, and move the shared weights once. In the last `settle_share` of the training
+    the students' count by their mean where the largest has the weight too. Judged and left behind is the exponential
+    moving average of the weights. The seed alone decides the order of the pictures, the augmentation and the members;
+    torch's global random state is left alone.
 
     Args:
         on_epoch: is given each new row of the history, after the checkpoint was written.
@@ -173,7 +172,8 @@ class _Training:
         students = (members.smallest, *random)
         largest_counts = float(len(students)) if self.recipe.settles(progress) else 1.0
         of_largest = [weight.grad for weight in self.trained.values() if weight.grad is not None]
-        torch._foreach_mul_(of_largest, largest_counts)
+        for weight_gradient in of_largest:
+            weight_gradient.mul_(largest_counts)
         losses, smallest = [], teacher
         for member in students:
             student = self._logits(images, member)
@@ -189,7 +189,8 @@ class _Training:
             losses.append(student_loss.item())
             if member is members.smallest:
                 smallest = student.detach()
-        torch._foreach_div_(of_largest, largest_counts)
+        for weight_gradient in of_largest:
+            weight_gradient.div_(largest_counts)
         gradient = nn.utils.clip_grad_norm_(self.trained.values(), self.recipe.clip)
         signal = self.detector.step(
             step,
