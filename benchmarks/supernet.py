@@ -167,7 +167,12 @@ def main() -> None:
     torch.set_num_threads(config.threads)
     table = compare(config, arguments.run_dir)
     print(table.round(2).to_string(index=False))
-    facts = {"data": config.data.name, "space": config.space.name, "seed": str(config.seed)}
+    facts = {
+        "data": config.data.name,
+        "space": config.space.name,
+        "seed": str(config.seed),
+        "settle_share": f"{inputs.supernet_recipe(config).settle_share:g}",
+    }
     write_table(told.folder / "supernet.csv", table, {**machine_facts(), **facts})
 
 
